@@ -1,0 +1,31 @@
+//! The law: who may ask what of which model. Pure: the same policy and the same question give the
+//! same answer; it knows no HTTP library, file, clock or randomness.
+//!
+//! The way in is [`Policy::decide`], the way to make a policy is [`compile`] on a [`Document`],
+//! the way to change one is a function of [`amend`] on a document.
+
+pub mod amend;
+mod compile;
+mod decision;
+mod document;
+mod model;
+mod path;
+mod pattern;
+mod problem;
+pub mod profile;
+mod route;
+
+pub use compile::{Compiled, Policy, Rules, TokenFacts, compile};
+pub use decision::{
+    Ask, Caller, Decision, Denial, Explanation, Grant, Permit, Reason, SecretUsed, Step, TokenIndex,
+};
+pub use document::{
+    AdminEntry, Document, Limits, MAX_NAME_CHARS, Moment, Placed, Previous, TokenEntry,
+};
+pub use model::{ModelError, ModelId};
+pub use path::{PathError, RequestPath};
+pub use pattern::{Pattern, PatternError};
+pub use problem::{Problem, Problems};
+pub use route::{
+    Access, Dialect, Origin, Place, Route, RouteError, RouteMatch, RouteSpec, RouteTable,
+};

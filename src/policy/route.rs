@@ -1,0 +1,670 @@
+use std::fmt;
+
+use super::path::{RequestPath, decoded_segment};
+
+/// A route as a person writes it, in a profile or under `[[namespace.route]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSpec {
+    /// Methods it is for, in upper case; `*` alone is every method. `GET` covers `HEAD`.
+    pub methods: Vec<String>,
+    /// `/literal/{model}/{rest...}`.
+    pub path: String,
+    /// `public`, `deny`, or the group it asks for.
+    pub group: String,
+    /// Where the model may be named; none given: in the path when that has `{model}`, else nowhere.
+    pub model: Option<Vec<String>>,
+    /// In which form a refusal is told; none given: problem+json.
+    pub dialect: Option<String>,
+    /// Whether a token without the pattern `*` may use it though it names no model, because the
+    /// answer shows nothing of models that the token may not use.
+    pub any_resource: bool,
+}
+
+/// What a route asks of a caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: forwarded without a token.
+    Public,
+    /// Refused, whoever asks.
+    Deny,
+    /// A token with this group.
+    Group(Box<str>),
+}
+
+impl Access {
+    /// As it is written in a file.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Public => "public",
+            Self::Deny => "deny",
+            Self::Group(group) => group,
+        }
+    }
+}
+
+/// A place of a request that may name the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The `{model}` segment (or, as `{model...}`, the rest) of the path.
+    Path,
+    /// The query parameter `model`.
+    Query,
+    /// Nowhere: the route is always about the namespace's `default_model`.
+    Default,
+}
+
+impl Place {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "path" => Some(Self::Path),
+            "query:model" => Some(Self::Query),
+            "default" => Some(Self::Default),
+            _ => None,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Query => "query:model",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// The form in which a route's clients expect to be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// `application/problem+json` (RFC 9457).
+    #[default]
+    Problem,
+    /// `{"error":{"message","type","code","param"}}`.
+    OpenAi,
+    /// `{"error":"…"}`, as KServe, Triton and TensorFlow Serving answer.
+    ErrorText,
+}
+
+impl Dialect {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "problem" => Some(Self::Problem),
+            "openai" => Some(Self::OpenAi),
+            "error" => Some(Self::ErrorText),
+            _ => None,
+        }
+    }
+
+    /// As it is written in a file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Problem => "problem",
+            Self::OpenAi => "openai",
+            Self::ErrorText => "error",
+        }
+    }
+}
+
+/// Where a route comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// `[[namespace.route]]`.
+    Own,
+    /// A built-in profile.
+    Profile(&'static str),
+}
+
+impl Origin {
+    /// The name, as in the metric label `profile`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Own => "own",
+            Self::Profile(name) => name,
+        }
+    }
+}
+
+/// What is wrong with a [`RouteSpec`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// No method, or one that is none.
+    #[error("`methods` must list HTTP methods in upper case, or be [\"*\"]")]
+    Methods,
+    /// `CONNECT` and `TRACE` are never forwarded.
+    #[error("`CONNECT` and `TRACE` are never forwarded, so no route can be for them")]
+    ForbiddenMethod,
+    /// The path's form.
+    #[error("`path` {0}")]
+    Path(&'static str),
+    /// The group's form.
+    #[error(
+        "`group` must be `public`, `deny`, or a name of 1 to 64 characters of A-Z a-z 0-9 . _ -"
+    )]
+    Group,
+    /// A place that is none, or none here.
+    #[error("`model` {0}")]
+    Model(&'static str),
+    /// A dialect that is none.
+    #[error("`dialect` must be \"problem\", \"openai\" or \"error\"")]
+    Dialect,
+}
+
+/// A segment of a route's path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Segment {
+    Literal(Box<str>),
+    /// One segment, or the part of one before `suffix` (as in `{model}:predict`).
+    Parameter {
+        name: Box<str>,
+        suffix: Box<str>,
+    },
+    /// All that remains: at least one segment, which may be the empty one of a trailing slash.
+    Rest {
+        name: Box<str>,
+    },
+}
+
+/// A route in force.
+#[derive(Debug, Clone)]
+pub struct Route {
+    origin: Origin,
+    methods: Vec<Box<str>>,
+    path: Box<str>,
+    segments: Vec<Segment>,
+    access: Access,
+    places: Vec<Place>,
+    any_resource: bool,
+    dialect: Dialect,
+}
+
+impl Route {
+    fn compile(origin: Origin, spec: &RouteSpec) -> Result<Self, Vec<RouteError>> {
+        let mut errors = Vec::new();
+        let is_method = |m: &String| {
+            !m.is_empty() && m.bytes().all(|b| b.is_ascii_uppercase() || b == b'-' || b == b'_')
+        };
+        let every = spec.methods == ["*"];
+        if !every && (spec.methods.is_empty() || !spec.methods.iter().all(is_method)) {
+            errors.push(RouteError::Methods);
+        }
+        if spec.methods.iter().any(|m| m == "CONNECT" || m == "TRACE") {
+            errors.push(RouteError::ForbiddenMethod);
+        }
+        let segments = parse_segments(&spec.path).unwrap_or_else(|reason| {
+            errors.push(RouteError::Path(reason));
+            Vec::new()
+        });
+        let names_model = segments.iter().any(is_model);
+        let access = match spec.group.as_str() {
+            "public" => Access::Public,
+            "deny" => Access::Deny,
+            group if is_group_name(group) => Access::Group(group.into()),
+            _ => {
+                errors.push(RouteError::Group);
+                Access::Deny
+            }
+        };
+        let places = places(spec, names_model).unwrap_or_else(|reason| {
+            errors.push(RouteError::Model(reason));
+            Vec::new()
+        });
+        let dialect = spec.dialect.as_deref().map_or(Some(Dialect::default()), Dialect::parse);
+        if dialect.is_none() {
+            errors.push(RouteError::Dialect);
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(Self {
+            origin,
+            methods: spec.methods.iter().map(|m| m.as_str().into()).collect(),
+            path: spec.path.as_str().into(),
+            segments,
+            access,
+            places,
+            any_resource: spec.any_resource,
+            dialect: dialect.unwrap_or_default(),
+        })
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The methods as written.
+    #[must_use]
+    pub fn methods(&self) -> &[Box<str>] {
+        &self.methods
+    }
+
+    /// The path as written.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What it asks of a caller.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Whether a request on it is about one model.
+    #[must_use]
+    pub fn needs_model(&self) -> bool {
+        !self.places.is_empty()
+    }
+
+    /// Where the model is named, as written.
+    pub fn places(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.places.iter().map(|place| place.as_str())
+    }
+
+    /// Whether it is always about the namespace's `default_model`.
+    #[must_use]
+    pub fn is_about_default_model(&self) -> bool {
+        self.places.contains(&Place::Default)
+    }
+
+    /// Whether a request without a model may pass without the pattern `*`.
+    #[must_use]
+    pub fn any_resource(&self) -> bool {
+        self.any_resource
+    }
+
+    /// In which form a refusal on it is told.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    fn takes(&self, method: &str) -> bool {
+        self.methods.iter().any(|own| match &**own {
+            "*" => true,
+            "GET" => matches!(method, "GET" | "HEAD"),
+            own => own == method,
+        })
+    }
+
+    /// The bytes of the path that name the model; none when none do.
+    fn model_in<'r>(&self, path: &RequestPath<'r>) -> Option<&'r str> {
+        let mut tail = path.tail();
+        for segment in &self.segments {
+            let (first, after) = tail.split_once('/').unwrap_or((tail, ""));
+            match segment {
+                Segment::Parameter { name, suffix } if is_model_name(name) => {
+                    return first.strip_suffix(&**suffix);
+                }
+                Segment::Rest { name } => return is_model_name(name).then_some(tail),
+                Segment::Literal(_) | Segment::Parameter { .. } => tail = after,
+            }
+        }
+        None
+    }
+}
+
+fn is_model_name(name: &str) -> bool {
+    name == "model"
+}
+
+fn is_model(segment: &Segment) -> bool {
+    match segment {
+        Segment::Literal(_) => false,
+        Segment::Parameter { name, .. } | Segment::Rest { name } => is_model_name(name),
+    }
+}
+
+fn is_group_name(group: &str) -> bool {
+    (1..=64).contains(&group.len())
+        && group.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn places(spec: &RouteSpec, names_model: bool) -> Result<Vec<Place>, &'static str> {
+    let Some(written) = &spec.model else {
+        return Ok(if names_model { vec![Place::Path] } else { Vec::new() });
+    };
+    let mut places = Vec::new();
+    for text in written {
+        if matches!(text.as_str(), "body" | "form:model") || text.starts_with("grpc:") {
+            return Err("in bodies and gRPC messages cannot be read by this version; \
+                        \"path\", \"query:model\" and \"default\" can");
+        }
+        let place = Place::parse(text)
+            .ok_or("must list places: \"path\", \"query:model\" or \"default\"")?;
+        if places.contains(&place) {
+            return Err("names a place twice");
+        }
+        places.push(place);
+    }
+    if places.contains(&Place::Path) != names_model {
+        return Err("must list \"path\" exactly when `path` has {model}");
+    }
+    if places.contains(&Place::Default) && places.len() > 1 {
+        return Err("must be [\"default\"] alone: the model is then never named by the request");
+    }
+    if !places.is_empty() && spec.any_resource {
+        return Err("and `any_resource` exclude each other");
+    }
+    Ok(places)
+}
+
+fn parse_segments(path: &str) -> Result<Vec<Segment>, &'static str> {
+    let tail = path.strip_prefix('/').ok_or("must start with `/`")?;
+    let texts: Vec<&str> = tail.split('/').collect();
+    let mut segments = Vec::with_capacity(texts.len());
+    for (number, text) in texts.iter().enumerate() {
+        let is_last = number + 1 == texts.len();
+        let segment = parse_segment(text, is_last)?;
+        if matches!(segment, Segment::Rest { .. }) && !is_last {
+            return Err("can have `{name...}` only as its last segment");
+        }
+        segments.push(segment);
+    }
+    if segments.iter().filter(|segment| is_model(segment)).count() > 1 {
+        return Err("names the model twice");
+    }
+    Ok(segments)
+}
+
+fn parse_segment(text: &str, is_last: bool) -> Result<Segment, &'static str> {
+    let Some(body) = text.strip_prefix('{') else {
+        if text.contains(['{', '}']) {
+            return Err("can have `{name}` only at the start of a segment");
+        }
+        if text.is_empty() && !is_last {
+            return Err("has an empty segment");
+        }
+        // A literal that no accepted request path can hold would never match: say so.
+        if RequestPath::parse(&format!("/{text}")).is_err() {
+            return Err("has a segment that no accepted request path can have");
+        }
+        return Ok(Segment::Literal(text.into()));
+    };
+    let (name, suffix) = body.split_once('}').ok_or("has a `{` without `}`")?;
+    let (name, is_rest) = match name.strip_suffix("...") {
+        Some(name) => (name, true),
+        None => (name, false),
+    };
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Err("has a parameter whose name is not of A-Z a-z 0-9 _");
+    }
+    if !is_rest {
+        if suffix.contains(['{', '}']) || (!suffix.is_empty() && !suffix.starts_with(':')) {
+            return Err("can have only `:text` after `{name}` in a segment");
+        }
+        return Ok(Segment::Parameter { name: name.into(), suffix: suffix.into() });
+    }
+    if !suffix.is_empty() {
+        return Err("can have nothing after `{name...}`");
+    }
+    Ok(Segment::Rest { name: name.into() })
+}
+
+/// A route that matched a request.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteMatch<'t> {
+    /// The route's place in the table.
+    pub index: usize,
+    /// The route.
+    pub route: &'t Route,
+}
+
+/// All routes of a namespace, found by method and path.
+///
+/// The most specific match wins, segment by segment from the left: a literal before `{name}:suffix`
+/// before `{name}` before `{name...}`. Equally specific ones: in the order they were added. A route
+/// for another method is passed over in favour of a less specific one for this method.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    routes: Vec<Route>,
+    root: Node,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    literals: Vec<(Box<str>, Node)>,
+    /// By suffix, longest first; the empty suffix is last.
+    parameters: Vec<(Box<str>, Node)>,
+    rest: Vec<usize>,
+    here: Vec<usize>,
+}
+
+impl RouteTable {
+    /// A table without a route: everything is `no_route`.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a route after those already there.
+    ///
+    /// # Errors
+    /// All that is wrong with the route; the table is unchanged then.
+    pub fn add(&mut self, origin: Origin, spec: &RouteSpec) -> Result<(), Vec<RouteError>> {
+        let route = Route::compile(origin, spec)?;
+        let index = self.routes.len();
+        self.root.insert(&route.segments, index);
+        self.routes.push(route);
+        Ok(())
+    }
+
+    /// All routes, in the order they were added.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// The group names that routes ask for, each once, in order of appearance.
+    #[must_use]
+    pub fn groups(&self) -> Vec<&str> {
+        let mut groups = Vec::new();
+        for route in &self.routes {
+            if let Access::Group(group) = &route.access
+                && !groups.contains(&&**group)
+            {
+                groups.push(&**group);
+            }
+        }
+        groups
+    }
+
+    /// The route for a request; none: nobody mapped it.
+    #[must_use]
+    pub fn find(&self, method: &str, path: &RequestPath<'_>) -> Option<RouteMatch<'_>> {
+        let index = self.root.find(path.tail(), &|index| self.takes(**index, method, path))?;
+        self.routes.get(index).map(|route| RouteMatch { index, route })
+    }
+
+    fn takes(&self, index: usize, method: &str, path: &RequestPath<'_>) -> bool {
+        self.routes.get(index).is_some_and(|route| {
+            route.takes(method)
+                // A rest that is joined to a model id has no trailing slash.
+                && !(matches!(route.segments.last(), Some(rest @ Segment::Rest { .. }) if is_model(rest))
+                    && path.tail().ends_with('/'))
+        })
+    }
+}
+
+impl RouteMatch<'_> {
+    /// The model named by the path's segment, percent-decoded; none when the route's path names
+    /// none.
+    pub(super) fn model_in_path<'r>(
+        &self,
+        path: &RequestPath<'r>,
+    ) -> Option<std::borrow::Cow<'r, str>> {
+        self.route.model_in(path).map(decoded_segment)
+    }
+}
+
+impl Node {
+    fn insert(&mut self, segments: &[Segment], index: usize) {
+        let Some((first, after)) = segments.split_first() else {
+            self.here.push(index);
+            return;
+        };
+        match first {
+            Segment::Literal(text) => child(&mut self.literals, text).insert(after, index),
+            Segment::Parameter { suffix, .. } => {
+                child(&mut self.parameters, suffix).insert(after, index);
+                self.parameters.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+            }
+            Segment::Rest { .. } => self.rest.push(index),
+        }
+    }
+
+    fn find(&self, tail: &str, takes: &dyn Fn(&&usize) -> bool) -> Option<usize> {
+        let (first, after) = match tail.split_once('/') {
+            Some((first, after)) => (first, Some(after)),
+            None => (tail, None),
+        };
+        let below = |node: &Self| match after {
+            Some(after) => node.find(after, takes),
+            None => node.here.iter().find(takes).copied(),
+        };
+        let literal = self.literals.iter().find(|(text, _)| **text == *first);
+        if let Some(found) = literal.and_then(|(_, node)| below(node)) {
+            return Some(found);
+        }
+        for (suffix, node) in &self.parameters {
+            let fits = first.strip_suffix(&**suffix).is_some_and(|value| !value.is_empty());
+            if fits && let Some(found) = below(node) {
+                return Some(found);
+            }
+        }
+        self.rest.iter().find(takes).copied()
+    }
+}
+
+fn child<'n>(children: &'n mut Vec<(Box<str>, Node)>, text: &str) -> &'n mut Node {
+    let place = children.iter().position(|(own, _)| **own == *text).unwrap_or_else(|| {
+        children.push((text.into(), Node::default()));
+        children.len() - 1
+    });
+    &mut children[place].1
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.methods.join(","), self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(methods: &str, path: &str) -> RouteSpec {
+        RouteSpec {
+            methods: methods.split(' ').map(Into::into).collect(),
+            path: path.into(),
+            group: "model-evaluation".into(),
+            model: None,
+            dialect: None,
+            any_resource: false,
+        }
+    }
+
+    fn table(routes: &[(&str, &str)]) -> RouteTable {
+        let mut table = RouteTable::new();
+        for (methods, path) in routes {
+            table.add(Origin::Own, &spec(methods, path)).unwrap();
+        }
+        table
+    }
+
+    #[test]
+    fn the_most_specific_route_wins() {
+        let table = table(&[
+            ("*", "/{rest...}"),
+            ("GET", "/{model}"),
+            ("POST", "/{model}/eval"),
+            ("GET", "/health"),
+            ("POST", "/v1/models/{model}:predict"),
+            ("POST", "/v1/models/{model}"),
+            ("GET", "/v1/models/{model...}"),
+            ("DELETE", "/v1/models/{any...}"),
+            ("GET", "/slash/"),
+        ]);
+        for (method, path, expected, model) in [
+            ("GET", "/", "/{rest...}", None),
+            ("GET", "/health", "/health", None),
+            ("HEAD", "/health", "/health", None),
+            ("POST", "/health", "/{rest...}", None),
+            ("GET", "/iris", "/{model}", Some("iris")),
+            ("GET", "/iris/", "/{rest...}", None),
+            ("POST", "/iris/eval", "/{model}/eval", Some("iris")),
+            ("POST", "/caf%C3%A9/eval", "/{model}/eval", Some("café")),
+            ("GET", "/iris/eval", "/{rest...}", None),
+            ("POST", "/v1/models/x:predict", "/v1/models/{model}:predict", Some("x")),
+            ("POST", "/v1/models/:predict", "/v1/models/{model}", Some(":predict")),
+            ("POST", "/v1/models/x:explain", "/v1/models/{model}", Some("x:explain")),
+            ("GET", "/v1/models/org/name", "/v1/models/{model...}", Some("org/name")),
+            ("GET", "/v1/models/org/name/", "/{rest...}", None),
+            ("DELETE", "/v1/models/org/", "/v1/models/{any...}", None),
+            ("GET", "/slash/", "/slash/", None),
+            ("GET", "/slash", "/{model}", Some("slash")),
+        ] {
+            let path = RequestPath::parse(path).unwrap();
+            let found = table.find(method, &path).unwrap();
+            assert_eq!(found.route.path(), expected, "{method} {path:?}");
+            assert_eq!(found.model_in_path(&path).as_deref(), model, "{method} {path:?}");
+        }
+    }
+
+    #[test]
+    fn equally_specific_routes_keep_their_order() {
+        let mut table = RouteTable::new();
+        table.add(Origin::Own, &spec("GET", "/{model}")).unwrap();
+        table.add(Origin::Profile("ovh"), &spec("GET", "/{name}")).unwrap();
+        let path = RequestPath::parse("/iris").unwrap();
+        assert_eq!(table.find("GET", &path).unwrap().route.origin(), &Origin::Own);
+    }
+
+    #[test]
+    fn nobody_mapped_it() {
+        let table = table(&[("POST", "/{model}/eval")]);
+        for (method, path) in
+            [("GET", "/iris/eval"), ("POST", "/iris"), ("POST", "/iris/eval/"), ("POST", "/")]
+        {
+            assert!(table.find(method, &RequestPath::parse(path).unwrap()).is_none());
+        }
+    }
+
+    #[test]
+    fn a_bad_route_is_told_whole() {
+        for bad in [
+            "iris",
+            "/a//b",
+            "/{a",
+            "/a}",
+            "/x{model}",
+            "/{model}x",
+            "/{}",
+            "/{a b}",
+            "/{r...}/x",
+            "/{model}/{model}",
+            "/{r...}x",
+            "/a b",
+            "/%61",
+            "/..",
+            "/;",
+        ] {
+            let mut table = RouteTable::new();
+            assert!(table.add(Origin::Own, &spec("GET", bad)).is_err(), "{bad}");
+            assert!(table.routes().is_empty());
+        }
+        let bad = RouteSpec {
+            methods: vec!["get".into(), "TRACE".into()],
+            path: "x".into(),
+            group: "a b".into(),
+            model: Some(vec!["body".into()]),
+            dialect: Some("xml".into()),
+            any_resource: false,
+        };
+        assert_eq!(RouteTable::new().add(Origin::Own, &bad).unwrap_err().len(), 6);
+    }
+}

@@ -1,0 +1,3 @@
+//! Where token files are kept.
+
+pub mod file;

@@ -1,0 +1,1 @@
+//! The token file on disk.

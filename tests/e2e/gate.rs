@@ -1,0 +1,149 @@
+//! The gate under test: its files in a folder of its own, its process, its addresses.
+
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::process::{Finished, RunningProcess, run};
+
+/// The binary that cargo built beside this test.
+pub(crate) fn faregate() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_faregate"));
+    command.env_remove("FAREGATE_CONFIG");
+    command
+}
+
+/// A folder with `faregate.toml` and `tokens.toml`; tokens are issued into it before or after the gate starts.
+pub(crate) struct GateFiles {
+    folder: TempDir,
+}
+
+impl GateFiles {
+    /// One namespace in front of one model server.
+    ///
+    /// `upstream` is the endpoint with its scheme; `more` is TOML that stands before the namespace (`data.tls`, say).
+    pub(crate) fn write(profile: &str, upstream: &str, more: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = format!(
+            r#"[data]
+listen = "127.0.0.1:0"
+workers = 2
+{more}
+
+[ops]
+listen = "127.0.0.1:0"
+
+[log]
+access = "all"
+
+[[namespace]]
+name = "default"
+hosts = ["*"]
+tokens = "tokens.toml"
+profiles = ["{profile}"]
+
+[namespace.upstream]
+endpoints = ["{upstream}"]
+
+[namespace.identity_headers]
+token_id = "x-credential-identifier"
+token_name = "x-consumer-username"
+groups = "x-authenticated-groups"
+"#
+        );
+        let files = Self { folder };
+        fs::write(files.settings(), settings).unwrap();
+        let tokens = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(files.path("tokens.toml"));
+        std::io::Write::write_all(&mut tokens.unwrap(), b"version = 1\n").unwrap();
+        files
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn settings(&self) -> PathBuf {
+        self.path("faregate.toml")
+    }
+
+    /// A new token's secret, made by the command an administrator would type.
+    pub(crate) fn issue(&self, name: &str, resources: &[&str], groups: &[&str]) -> String {
+        let mut command = self.command(&["token", "issue"]);
+        command.args(["--name", name]);
+        command.args(resources.iter().flat_map(|resource| ["--resource", resource]));
+        command.args(groups.iter().flat_map(|group| ["--group", group]));
+        let secret = run("faregate token issue", &mut command).succeeded().stdout;
+        let secret = secret.strip_suffix('\n').unwrap_or(&secret);
+        assert!(
+            secret.starts_with("fg_") && !secret.contains(char::is_whitespace),
+            "standard output is the secret alone, not {secret:?}"
+        );
+        secret.to_owned()
+    }
+
+    /// The id of the token with this name.
+    pub(crate) fn token_id(&self, name: &str) -> String {
+        let listed = run("faregate token list", &mut self.command(&["token", "list", "--json"])).succeeded().stdout;
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        let tokens = listed.get("tokens").unwrap_or(&listed).as_array().expect("a list of tokens").clone();
+        let token = tokens.into_iter().find(|token| token["name"] == name).expect("a token of that name");
+        token["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Runs an offline command on these files.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
+        run(&format!("faregate {}", arguments.join(" ")), &mut self.command(arguments))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = faregate();
+        command.args(arguments).arg("--config").arg(self.settings());
+        command
+    }
+
+    pub(crate) fn start(self) -> Gate {
+        let process = RunningProcess::start("faregate serve", faregate().arg("serve").arg("--config").arg(self.settings()));
+        let data = listener_address(&process, "data");
+        let ops = listener_address(&process, "ops");
+        Gate { process, data, ops, files: self }
+    }
+}
+
+/// A gate that serves.
+pub(crate) struct Gate {
+    pub(crate) process: RunningProcess,
+    /// `HOST:PORT` where clients come in.
+    pub(crate) data: String,
+    /// `HOST:PORT` of probes and metrics.
+    pub(crate) ops: String,
+    pub(crate) files: GateFiles,
+}
+
+impl Gate {
+    /// A gate with the given profile before the endpoint, and a token that may call every model there.
+    pub(crate) fn open_to_one_token(profile: &str, upstream: &str) -> (Self, String) {
+        let files = GateFiles::write(profile, upstream, "");
+        let secret = files.issue("everything", &["*"], &["model-evaluation"]);
+        (files.start(), secret)
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.data)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.files.folder.path()
+    }
+}
+
+/// The address of a listener, from the line the gate logs for each when it has bound it.
+fn listener_address(process: &RunningProcess, listener: &str) -> String {
+    process.wait_for(&format!("the address of its {listener} listener"), |line| {
+        let event: serde_json::Value = serde_json::from_str(line).ok()?;
+        let it_is = event["message"] == "listening" && event["listener"] == listener;
+        it_is.then(|| event["address"].as_str().expect("an address").to_owned())
+    })
+}
