@@ -5,8 +5,10 @@
 mod base62;
 mod digest;
 mod id;
+mod redact;
 mod secret;
 
 pub use digest::{Digest, DigestError};
 pub use id::{IdError, TokenId};
+pub use redact::redact;
 pub use secret::{ENTROPY_BYTES, Presented, Secret, SecretKind};

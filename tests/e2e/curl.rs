@@ -22,7 +22,10 @@ impl CurlAnswer {
     /// Every value of the header, in order.
     pub(crate) fn header_values(&self, name: &str) -> Vec<&str> {
         let lines = self.headers.lines().filter_map(|line| line.split_once(':'));
-        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).collect()
+        lines
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+            .collect()
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {

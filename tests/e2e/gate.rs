@@ -2,18 +2,32 @@
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::process::{Finished, RunningProcess, run};
+use crate::process::{RunningProcess, run};
 
 /// The binary that cargo built beside this test.
 pub(crate) fn faregate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_faregate"));
     command.env_remove("FAREGATE_CONFIG");
     command
+}
+
+/// What differs between the gates of these tests.
+#[derive(Default)]
+pub(crate) struct GateSettings<'a> {
+    pub(crate) profile: &'a str,
+    /// The model server's endpoint with its scheme.
+    pub(crate) upstream: &'a str,
+    /// TOML of the `[data]` table.
+    pub(crate) data: &'a str,
+    /// TOML of the namespace.
+    pub(crate) namespace: &'a str,
+    /// TOML of the namespace's upstream.
+    pub(crate) upstream_keys: &'a str,
 }
 
 /// A folder with `faregate.toml` and `tokens.toml`; tokens are issued into it before or after the gate starts.
@@ -23,15 +37,14 @@ pub(crate) struct GateFiles {
 
 impl GateFiles {
     /// One namespace in front of one model server.
-    ///
-    /// `upstream` is the endpoint with its scheme; `more` is TOML that stands before the namespace (`data.tls`, say).
-    pub(crate) fn write(profile: &str, upstream: &str, more: &str) -> Self {
+    pub(crate) fn write(settings: &GateSettings<'_>) -> Self {
+        let GateSettings { profile, upstream, data, namespace, upstream_keys } = settings;
         let folder = tempfile::tempdir().unwrap();
         let settings = format!(
             r#"[data]
 listen = "127.0.0.1:0"
 workers = 2
-{more}
+{data}
 
 [ops]
 listen = "127.0.0.1:0"
@@ -44,9 +57,11 @@ name = "default"
 hosts = ["*"]
 tokens = "tokens.toml"
 profiles = ["{profile}"]
+{namespace}
 
 [namespace.upstream]
 endpoints = ["{upstream}"]
+{upstream_keys}
 
 [namespace.identity_headers]
 token_id = "x-credential-identifier"
@@ -56,9 +71,21 @@ groups = "x-authenticated-groups"
         );
         let files = Self { folder };
         fs::write(files.settings(), settings).unwrap();
-        let tokens = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(files.path("tokens.toml"));
+        let tokens = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(files.path("tokens.toml"));
         std::io::Write::write_all(&mut tokens.unwrap(), b"version = 1\n").unwrap();
         files
+    }
+
+    /// The profile `any` before the endpoint, and a token named `everything` that may call every model there.
+    pub(crate) fn open_to_one_token(upstream: &str) -> (Self, String) {
+        let files =
+            Self::write(&GateSettings { profile: "any", upstream, ..GateSettings::default() });
+        let secret = files.issue("everything", &["*"], &["model-evaluation"]);
+        (files, secret)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -86,16 +113,15 @@ groups = "x-authenticated-groups"
 
     /// The id of the token with this name.
     pub(crate) fn token_id(&self, name: &str) -> String {
-        let listed = run("faregate token list", &mut self.command(&["token", "list", "--json"])).succeeded().stdout;
+        let listed = run("faregate token list", &mut self.command(&["token", "list", "--json"]))
+            .succeeded()
+            .stdout;
         let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
-        let tokens = listed.get("tokens").unwrap_or(&listed).as_array().expect("a list of tokens").clone();
-        let token = tokens.into_iter().find(|token| token["name"] == name).expect("a token of that name");
+        let tokens =
+            listed.get("tokens").unwrap_or(&listed).as_array().expect("a list of tokens").clone();
+        let token =
+            tokens.into_iter().find(|token| token["name"] == name).expect("a token of that name");
         token["id"].as_str().unwrap().to_owned()
-    }
-
-    /// Runs an offline command on these files.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
-        run(&format!("faregate {}", arguments.join(" ")), &mut self.command(arguments))
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -105,7 +131,10 @@ groups = "x-authenticated-groups"
     }
 
     pub(crate) fn start(self) -> Gate {
-        let process = RunningProcess::start("faregate serve", faregate().arg("serve").arg("--config").arg(self.settings()));
+        let process = RunningProcess::start(
+            "faregate serve",
+            faregate().arg("serve").arg("--config").arg(self.settings()),
+        );
         let data = listener_address(&process, "data");
         let ops = listener_address(&process, "ops");
         Gate { process, data, ops, files: self }
@@ -123,19 +152,8 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// A gate with the given profile before the endpoint, and a token that may call every model there.
-    pub(crate) fn open_to_one_token(profile: &str, upstream: &str) -> (Self, String) {
-        let files = GateFiles::write(profile, upstream, "");
-        let secret = files.issue("everything", &["*"], &["model-evaluation"]);
-        (files.start(), secret)
-    }
-
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.data)
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        self.files.folder.path()
     }
 }
 

@@ -42,7 +42,9 @@ impl RunningProcess {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{name} does not start: {error}; `make e2e-tools` installs what is missing"));
+            .unwrap_or_else(|error| {
+                panic!("{name} does not start: {error}; `make e2e-tools` installs what is missing")
+            });
         let transcript = SharedTranscript::default();
         let readers = vec![
             keep_lines(child.stdout.take().unwrap(), Stream::Output, &transcript),
@@ -65,7 +67,12 @@ impl RunningProcess {
         self.wait_for_on(Some(Stream::Output), what, find)
     }
 
-    fn wait_for_on<T>(&self, only: Option<Stream>, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+    fn wait_for_on<T>(
+        &self,
+        only: Option<Stream>,
+        what: &str,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> T {
         let deadline = Instant::now() + PATIENCE;
         let (transcript, changed) = &*self.transcript;
         let mut transcript = transcript.lock().unwrap();
@@ -80,8 +87,18 @@ impl RunningProcess {
             }
             seen = transcript.lines.len();
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(transcript.ended < 2, "{} ended without {what}:\n{}", self.name, printed(&transcript));
-            assert!(!left.is_zero(), "{} has not printed {what}:\n{}", self.name, printed(&transcript));
+            assert!(
+                transcript.ended < 2,
+                "{} ended without {what}:\n{}",
+                self.name,
+                printed(&transcript)
+            );
+            assert!(
+                !left.is_zero(),
+                "{} has not printed {what}:\n{}",
+                self.name,
+                printed(&transcript)
+            );
             transcript = changed.wait_timeout(transcript, left).unwrap().0;
         }
     }
@@ -99,14 +116,19 @@ impl RunningProcess {
     }
 
     /// Asks the process to end (SIGTERM) and waits until it has.
-    pub(crate) fn terminate(mut self) -> ExitStatus {
+    pub(crate) fn terminate(self) -> ExitStatus {
         run("kill", Command::new("kill").arg(self.child.id().to_string())).succeeded();
+        self.wait_for_end()
+    }
+
+    /// Waits until the process has ended by itself.
+    pub(crate) fn wait_for_end(mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         let (transcript, changed) = &*self.transcript;
         let mut transcript = transcript.lock().unwrap();
         while transcript.ended < 2 {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{} ignores SIGTERM:\n{}", self.name, printed(&transcript));
+            assert!(!left.is_zero(), "{} does not end:\n{}", self.name, printed(&transcript));
             transcript = changed.wait_timeout(transcript, left).unwrap().0;
         }
         drop(transcript);
@@ -131,7 +153,11 @@ impl Drop for RunningProcess {
     }
 }
 
-fn keep_lines(from: impl Read + Send + 'static, stream: Stream, transcript: &SharedTranscript) -> JoinHandle<()> {
+fn keep_lines(
+    from: impl Read + Send + 'static,
+    stream: Stream,
+    transcript: &SharedTranscript,
+) -> JoinHandle<()> {
     let transcript = Arc::clone(transcript);
     std::thread::spawn(move || {
         let mut from = BufReader::new(from);
@@ -166,7 +192,14 @@ pub(crate) struct Finished {
 impl Finished {
     /// Itself, when the exit code was 0.
     pub(crate) fn succeeded(self) -> Self {
-        assert!(self.status.success(), "{} failed ({}):\n{}{}", self.name, self.status, self.stdout, self.stderr);
+        assert!(
+            self.status.success(),
+            "{} failed ({}):\n{}{}",
+            self.name,
+            self.status,
+            self.stdout,
+            self.stderr
+        );
         self
     }
 }

@@ -22,8 +22,11 @@ impl RecordingRelay {
             for connection in listener.incoming() {
                 let (Ok(gate), Some(received)) = (connection, keep.upgrade()) else { return };
                 let Ok(server) = TcpStream::connect(&model_server) else { continue };
-                let (answers_from, answers_to) = (server.try_clone().unwrap(), gate.try_clone().unwrap());
-                std::thread::spawn(move || copy(gate, server, |bytes| received.lock().unwrap().extend(bytes)));
+                let (answers_from, answers_to) =
+                    (server.try_clone().unwrap(), gate.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    copy(gate, server, |bytes| received.lock().unwrap().extend(bytes))
+                });
                 std::thread::spawn(move || copy(answers_from, answers_to, |_| {}));
             }
         });
@@ -38,7 +41,10 @@ impl RecordingRelay {
     /// Fails when the text is anywhere in what the model server received, in whatever letter case.
     pub(crate) fn assert_never_received(&self, text: &str) {
         let received = String::from_utf8_lossy(&self.received()).to_ascii_lowercase();
-        assert!(!received.contains(&text.to_ascii_lowercase()), "the model server received {text:?}:\n{received}");
+        assert!(
+            !received.contains(&text.to_ascii_lowercase()),
+            "the model server received {text:?}:\n{received}"
+        );
     }
 }
 

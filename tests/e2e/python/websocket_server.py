@@ -2,7 +2,7 @@
 
 A text message ``close CODE REASON`` closes with that code and reason. ``headers`` is answered with the handshake's
 headers as JSON; ``ping`` makes the server ping and answer ``pong`` when the client's pong came back. ``closed`` is
-answered with the code and reason with which the connection before this one was closed by its client.
+answered with the code and reason (another code than 1000) with which a client closed an earlier connection.
 """
 
 import asyncio
@@ -14,6 +14,13 @@ closed = asyncio.Queue()
 
 
 async def serve(connection):
+    try:
+        await converse(connection)
+    except websockets.ConnectionClosedError as end:
+        await closed.put([end.rcvd.code, end.rcvd.reason])
+
+
+async def converse(connection):
     async for message in connection:
         if isinstance(message, str) and message.startswith("close "):
             _, code, reason = message.split(" ", 2)
@@ -28,7 +35,6 @@ async def serve(connection):
             await connection.send(json.dumps(await closed.get()))
         else:
             await connection.send(message)
-    await closed.put([connection.close_code, connection.close_reason])
 
 
 async def main():

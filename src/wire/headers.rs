@@ -1,0 +1,292 @@
+//! Which headers pass the gate, in both directions.
+//!
+//! Strip first, inject after, unconditionally: what the gate says of a caller is set after every
+//! spelling of it was removed.
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use super::credential::CredentialPlaces;
+use crate::settings::IdentityHeaders;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// The id by which a request is found in the logs of both sides.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Why the gate refused.
+pub const FAREGATE_REASON: HeaderName = HeaderName::from_static("faregate-reason");
+
+/// What a namespace says about headers, in the form requests are compared with.
+#[derive(Debug)]
+pub struct HeaderRules {
+    /// Where credentials may stand.
+    pub credentials: CredentialPlaces,
+    /// Carries the token's id.
+    pub token_id: HeaderName,
+    /// Carries the token's name.
+    pub token_name: HeaderName,
+    /// Carries the token's groups.
+    pub groups: HeaderName,
+}
+
+/// Header names in the settings that are none.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a header name")]
+pub struct BadHeaderName(String);
+
+impl HeaderRules {
+    /// The rules of a namespace.
+    ///
+    /// # Errors
+    /// When an identity header's name is none; the reading of the settings has excluded that.
+    pub fn new(
+        credentials: CredentialPlaces,
+        names: &IdentityHeaders,
+    ) -> Result<Self, BadHeaderName> {
+        let name = |name: &String| name.parse().map_err(|_| BadHeaderName(name.clone()));
+        Ok(Self {
+            credentials,
+            token_id: name(&names.token_id)?,
+            token_name: name(&names.token_name)?,
+            groups: name(&names.groups)?,
+        })
+    }
+
+    fn is_identity(&self, name: &HeaderName) -> bool {
+        *name == self.token_id || *name == self.token_name || *name == self.groups
+    }
+
+    /// Whether a trailer field of a request may pass: nothing that is a credential, says who calls,
+    /// frames the message or steers a hop.
+    fn may_trail(&self, name: &HeaderName) -> bool {
+        !name.as_str().contains('_')
+            && !self.is_identity(name)
+            && !self.credentials.is_credential_header(name)
+            && !is_hop_by_hop(name)
+            && !is_override(name)
+            && !name.as_str().starts_with("x-forwarded-")
+            && !matches!(
+                *name,
+                header::CONTENT_LENGTH
+                    | header::HOST
+                    | header::AUTHORIZATION
+                    | header::COOKIE
+                    | header::CONTENT_TYPE
+                    | header::CONTENT_ENCODING
+                    | header::FORWARDED
+                    | header::SEC_WEBSOCKET_PROTOCOL
+                    | X_REQUEST_ID
+            )
+    }
+
+    /// Removes from request trailers what may not pass.
+    pub fn clean_request_trailers(&self, trailers: &mut HeaderMap) {
+        remove_where(trailers, |name| !self.may_trail(name));
+    }
+
+    /// Removes from a request's headers everything that is not for the model server. Framing
+    /// headers go too: the message is framed anew.
+    ///
+    /// What is said of `TE` and `Upgrade` must be read before.
+    pub fn clean_request(&self, headers: &mut HeaderMap) {
+        let mut named: SmallVec<[HeaderName; 4]> = SmallVec::new();
+        for line in headers.get_all(header::CONNECTION) {
+            for token in line.as_bytes().split(|&byte| byte == b',') {
+                if let Ok(name) = HeaderName::from_bytes(token.trim_ascii()) {
+                    named.push(name);
+                }
+            }
+        }
+        self.credentials.strip(headers);
+        remove_where(headers, |name| {
+            is_hop_by_hop(name)
+                || *name == header::CONTENT_LENGTH
+                || *name == header::EXPECT
+                || *name == header::FORWARDED
+                || is_override(name)
+                || self.credentials.is_credential_header(name)
+                || self.is_identity(name)
+                || name.as_str().contains('_')
+                || (name.as_str().starts_with("x-forwarded-") && *name != X_FORWARDED_FOR)
+                // The client may not take away by `Connection` what tells hosts apart.
+                || (*name != header::HOST && named.contains(name))
+        });
+    }
+}
+
+/// Who calls, for the model server.
+#[derive(Debug)]
+pub struct Identity<'p> {
+    /// The token's id.
+    pub token_id: &'p str,
+    /// Its name.
+    pub token_name: Option<&'p str>,
+    /// Its groups.
+    pub groups: &'p [Box<str>],
+}
+
+impl HeaderRules {
+    /// Tells the model server who calls. A text that no header can hold is left out.
+    pub fn set_identity(&self, headers: &mut HeaderMap, identity: &Identity<'_>) {
+        let mut set = |name: &HeaderName, value: &[u8]| {
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                headers.insert(name, value);
+            }
+        };
+        set(&self.token_id, identity.token_id.as_bytes());
+        if let Some(name) = identity.token_name {
+            set(&self.token_name, name.as_bytes());
+        }
+        if let [group] = identity.groups {
+            set(&self.groups, group.as_bytes());
+        } else {
+            set(&self.groups, identity.groups.join(", ").as_bytes());
+        }
+    }
+}
+
+/// Where a request came from, for the model server.
+#[derive(Debug)]
+pub struct Forwarded<'r> {
+    /// The client.
+    pub peer: IpAddr,
+    /// Whether it came by TLS.
+    pub by_tls: bool,
+    /// The host it asked for, as it wrote it.
+    pub host: &'r HeaderValue,
+    /// What was cut off the path.
+    pub prefix: Option<&'r str>,
+}
+
+/// Tells the model server where a request came from.
+pub fn set_forwarded(headers: &mut HeaderMap, forwarded: &Forwarded<'_>) {
+    use std::fmt::Write as _;
+    let mut chain = String::new();
+    for line in headers.get_all(X_FORWARDED_FOR) {
+        if let Ok(line) = line.to_str() {
+            chain.push_str(line.trim());
+            chain.push_str(", ");
+        }
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(chain, "{}", forwarded.peer);
+    if let Ok(chain) = HeaderValue::try_from(chain) {
+        headers.insert(X_FORWARDED_FOR, chain);
+    }
+    let proto = HeaderValue::from_static(if forwarded.by_tls { "https" } else { "http" });
+    headers.insert(X_FORWARDED_PROTO, proto);
+    headers.insert(X_FORWARDED_HOST, forwarded.host.clone());
+    if let Some(prefix) = forwarded.prefix
+        && let Ok(prefix) = HeaderValue::from_str(prefix)
+    {
+        headers.insert(X_FORWARDED_PREFIX, prefix);
+    }
+}
+
+/// A client's request id that may be taken over: 1 to 128 characters of `A-Za-z0-9._-`, once.
+#[must_use]
+pub fn sane_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut lines = headers.get_all(X_REQUEST_ID).iter();
+    let id = lines.next()?;
+    let sane = (1..=128).contains(&id.len())
+        && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(b));
+    (sane && lines.next().is_none()).then_some(id)
+}
+
+/// Removes from a response what is between the model server and the gate, and what only the gate
+/// may say.
+pub fn clean_response(headers: &mut HeaderMap) {
+    let mut named: SmallVec<[HeaderName; 4]> = SmallVec::new();
+    for line in headers.get_all(header::CONNECTION) {
+        for token in line.as_bytes().split(|&byte| byte == b',') {
+            if let Ok(name) = HeaderName::from_bytes(token.trim_ascii()) {
+                named.push(name);
+            }
+        }
+    }
+    remove_where(headers, |name| {
+        is_hop_by_hop(name)
+            || *name == FAREGATE_REASON
+            || (named.contains(name) && *name != header::CONTENT_LENGTH)
+    });
+}
+
+/// Whether the client asks to go on in another protocol, and in which. `h2c` is none that could be
+/// let through: what follows would be requests that nobody judges.
+#[must_use]
+pub fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asks = headers.get_all(header::CONNECTION).iter().any(|line| {
+        line.as_bytes()
+            .split(|&byte| byte == b',')
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+    });
+    let mut lines = headers.get_all(header::UPGRADE).iter();
+    let protocol = lines.next()?;
+    let is_one = lines.next().is_none()
+        && !protocol.is_empty()
+        && protocol.as_bytes().iter().all(|b| b.is_ascii_graphic() && *b != b',');
+    let is_http = protocol.as_bytes().to_ascii_lowercase();
+    (asks && is_one && !is_http.starts_with(b"h2") && !is_http.starts_with(b"http"))
+        .then(|| protocol.clone())
+}
+
+/// Whether the client takes trailers in the response, which gRPC requires.
+#[must_use]
+pub fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(header::TE).iter().any(|line| {
+        line.as_bytes()
+            .split(|&byte| byte == b',')
+            .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    })
+}
+
+/// Whether it is a gRPC request by its content type.
+#[must_use]
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|content_type| {
+        let content_type = content_type.as_bytes();
+        content_type.len() >= 16 && content_type[..16].eq_ignore_ascii_case(b"application/grpc")
+    })
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authorization"
+            | "proxy-authenticate"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
+
+/// Headers by which some frameworks take another method or path than the request line's.
+fn is_override(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "x-http-method-override"
+            | "x-http-method"
+            | "x-method-override"
+            | "x-original-url"
+            | "x-original-uri"
+            | "x-original-method"
+            | "x-rewrite-url"
+            | "x-envoy-original-path"
+    )
+}
+
+fn remove_where(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
+    let going: SmallVec<[HeaderName; 8]> =
+        headers.keys().filter(|name| goes(name)).cloned().collect();
+    for name in going {
+        headers.remove(name);
+    }
+}
