@@ -23,7 +23,7 @@ pub use document::{
     AdminEntry, Document, Limits, MAX_NAME_CHARS, Moment, Placed, Previous, TokenEntry,
 };
 pub use model::{ModelError, ModelId};
-pub use path::{PathError, RequestPath};
+pub use path::{PathError, RequestPath, decoded_segment};
 pub use pattern::{Pattern, PatternError};
 pub use problem::{Problem, Problems};
 pub use route::{

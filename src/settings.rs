@@ -1,11 +1,24 @@
 //! Settings: `faregate.toml`, read whole and judged whole before anything starts.
 
+mod addresses;
+mod header_name;
+mod listeners;
+mod namespace;
+mod routes;
+mod settings_file;
+mod units;
+mod upstream;
+mod values;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::policy::{ModelId, Pattern, Rules};
+use crate::policy::{Pattern, Rules};
+
+pub use settings_file::{FileProblems, ReadSettings};
+pub use units::{UnitError, duration_text, parse_duration, parse_size, size_text};
 
 /// Everything `faregate.toml` says, with defaults filled in and paths made absolute or relative to
 /// the current folder.
@@ -286,6 +299,3 @@ pub enum PrefixSegment {
     /// The model's id.
     Model,
 }
-
-#[allow(dead_code, reason = "see the module that reads the file")]
-fn _model_id(_: ModelId) {}

@@ -166,7 +166,8 @@ impl<'r> RequestPath<'r> {
 }
 
 /// A segment of a path that was parsed, decoded. Borrowed where nothing was escaped.
-pub(super) fn decoded_segment(segment: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn decoded_segment(segment: &str) -> Cow<'_, str> {
     percent_decoded(segment).unwrap_or(Cow::Borrowed(segment))
 }
 

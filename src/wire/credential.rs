@@ -52,10 +52,7 @@ impl<'r> Claim<'r> {
     }
 
     fn decoded(bytes: Vec<u8>, user: Option<String>) -> Self {
-        Self {
-            secret: SecretBytes::Decoded(Zeroizing::new(bytes)),
-            user: user.map(Zeroizing::new),
-        }
+        Self { secret: SecretBytes::Decoded(Zeroizing::new(bytes)), user: user.map(Zeroizing::new) }
     }
 
     /// What was presented.
@@ -402,10 +399,7 @@ mod tests {
             ("sec-websocket-protocol", "faregate.token.s, chat"),
         ]);
         places().strip(&mut lines);
-        assert_eq!(
-            lines,
-            headers(&[("cookie", "a=b; c=d"), ("sec-websocket-protocol", "chat")])
-        );
+        assert_eq!(lines, headers(&[("cookie", "a=b; c=d"), ("sec-websocket-protocol", "chat")]));
         for (query, expected) in [
             ("a=1", "a=1"),
             ("access_token=s", ""),

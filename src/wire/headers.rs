@@ -69,6 +69,7 @@ impl HeaderRules {
             && !is_hop_by_hop(name)
             && !is_override(name)
             && !name.as_str().starts_with("x-forwarded-")
+            && *name != X_REQUEST_ID
             && !matches!(
                 *name,
                 header::CONTENT_LENGTH
@@ -79,7 +80,6 @@ impl HeaderRules {
                     | header::CONTENT_ENCODING
                     | header::FORWARDED
                     | header::SEC_WEBSOCKET_PROTOCOL
-                    | X_REQUEST_ID
             )
     }
 

@@ -23,6 +23,8 @@ pub enum Refusal {
     UpstreamReset,
     /// The model server's answer is no HTTP.
     UpstreamProtocol,
+    /// The client's body did not go on for `body_idle_timeout`.
+    BodyTimeout,
     /// No answer within `response_timeout`.
     UpstreamTimeout,
     /// As many requests in flight as `max_requests_in_flight` allows.
@@ -42,6 +44,7 @@ impl Refusal {
             Self::Unreachable,
             Self::UpstreamReset,
             Self::UpstreamProtocol,
+            Self::BodyTimeout,
             Self::UpstreamTimeout,
             Self::Overloaded,
             Self::Revoked,
@@ -59,6 +62,7 @@ impl Refusal {
             Self::Unreachable => "upstream_unreachable",
             Self::UpstreamReset => "upstream_reset",
             Self::UpstreamProtocol => "upstream_protocol",
+            Self::BodyTimeout => "body_timeout",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::Overloaded => "overloaded",
             Self::Revoked => "revoked",
@@ -82,70 +86,157 @@ impl Refusal {
     }
 
     fn row(self) -> Row {
-        use Challenge::{InsufficientScope, InvalidRequest, InvalidToken, None, NoToken};
+        use Challenge::{InsufficientScope, InvalidRequest, InvalidToken, NoToken, None};
         let row = |status, grpc, challenge, text| Row { status, grpc, challenge, text };
         match self {
             Self::Denied(reason) => match reason {
-                Reason::BadTarget => row(StatusCode::BAD_REQUEST, Grpc::InvalidArgument, None,
+                Reason::BadTarget => row(
+                    StatusCode::BAD_REQUEST,
+                    Grpc::InvalidArgument,
+                    None,
                     "The request target or the framing of the request is not in a form that every \
-                     server reads alike."),
-                Reason::BadHost => row(StatusCode::BAD_REQUEST, Grpc::InvalidArgument, None,
+                     server reads alike.",
+                ),
+                Reason::BadHost => row(
+                    StatusCode::BAD_REQUEST,
+                    Grpc::InvalidArgument,
+                    None,
                     "The request must name one host, in `Host` or `:authority`, as a name or an \
-                     address with an optional port."),
-                Reason::BadPath => row(StatusCode::BAD_REQUEST, Grpc::InvalidArgument, None,
+                     address with an optional port.",
+                ),
+                Reason::BadPath => row(
+                    StatusCode::BAD_REQUEST,
+                    Grpc::InvalidArgument,
+                    None,
                     "The path has another spelling, or a server may read it in another way: write \
                      it without dot segments, double slashes, backslashes, semicolons and needless \
-                     escapes."),
-                Reason::UnknownHost => row(StatusCode::NOT_FOUND, Grpc::NotFound, None,
-                    "No namespace is served under this host name."),
-                Reason::AmbiguousCredential => row(StatusCode::BAD_REQUEST, Grpc::InvalidArgument,
+                     escapes.",
+                ),
+                Reason::UnknownHost => row(
+                    StatusCode::NOT_FOUND,
+                    Grpc::NotFound,
+                    None,
+                    "No namespace is served under this host name.",
+                ),
+                Reason::AmbiguousCredential => row(
+                    StatusCode::BAD_REQUEST,
+                    Grpc::InvalidArgument,
                     InvalidRequest,
-                    "The request carries several credentials: send one token, in one place."),
-                Reason::NoCredential => row(StatusCode::UNAUTHORIZED, Grpc::Unauthenticated, NoToken,
+                    "The request carries several credentials: send one token, in one place.",
+                ),
+                Reason::NoCredential => row(
+                    StatusCode::UNAUTHORIZED,
+                    Grpc::Unauthenticated,
+                    NoToken,
                     "A token is needed: send it as `Authorization: Bearer …`. An administrator of \
-                     the namespace can issue one."),
+                     the namespace can issue one.",
+                ),
                 Reason::UnknownToken | Reason::ExpiredToken | Reason::DisabledToken => row(
-                    StatusCode::UNAUTHORIZED, Grpc::Unauthenticated, InvalidToken,
-                    "The token is not valid: ask an administrator of the namespace for another."),
-                Reason::RouteDenied => row(StatusCode::FORBIDDEN, Grpc::PermissionDenied,
+                    StatusCode::UNAUTHORIZED,
+                    Grpc::Unauthenticated,
+                    InvalidToken,
+                    "The token is not valid: ask an administrator of the namespace for another.",
+                ),
+                Reason::RouteDenied => row(
+                    StatusCode::FORBIDDEN,
+                    Grpc::PermissionDenied,
                     InsufficientScope,
-                    "This path is closed to everybody."),
-                Reason::NoRoute => row(StatusCode::FORBIDDEN, Grpc::PermissionDenied,
+                    "This path is closed to everybody.",
+                ),
+                Reason::NoRoute => row(
+                    StatusCode::FORBIDDEN,
+                    Grpc::PermissionDenied,
                     InsufficientScope,
                     "No route of the namespace is for this method and path; an administrator can \
-                     add one to the settings."),
-                Reason::GroupNotAllowed => row(StatusCode::FORBIDDEN, Grpc::PermissionDenied,
+                     add one to the settings.",
+                ),
+                Reason::GroupNotAllowed => row(
+                    StatusCode::FORBIDDEN,
+                    Grpc::PermissionDenied,
                     InsufficientScope,
                     "The token lacks the group that this call asks for; an administrator of the \
-                     namespace can add it."),
-                Reason::ResourceNotAllowed => row(StatusCode::FORBIDDEN, Grpc::PermissionDenied,
+                     namespace can add it.",
+                ),
+                Reason::ResourceNotAllowed => row(
+                    StatusCode::FORBIDDEN,
+                    Grpc::PermissionDenied,
                     InsufficientScope,
                     "The token is not for this model; an administrator of the namespace can add it \
-                     to the token's resources."),
-                Reason::ModelUnresolved => row(StatusCode::FORBIDDEN, Grpc::PermissionDenied,
+                     to the token's resources.",
+                ),
+                Reason::ModelUnresolved => row(
+                    StatusCode::FORBIDDEN,
+                    Grpc::PermissionDenied,
                     InsufficientScope,
-                    "The request names no model, and this call is about one: name it."),
-                Reason::ModelConflict => row(StatusCode::BAD_REQUEST, Grpc::InvalidArgument, None,
-                    "The request names several models: name one."),
-                Reason::BadModel => row(StatusCode::BAD_REQUEST, Grpc::InvalidArgument, None,
-                    "What the request names is not a model id."),
+                    "The request names no model, and this call is about one: name it.",
+                ),
+                Reason::ModelConflict => row(
+                    StatusCode::BAD_REQUEST,
+                    Grpc::InvalidArgument,
+                    None,
+                    "The request names several models: name one.",
+                ),
+                Reason::BadModel => row(
+                    StatusCode::BAD_REQUEST,
+                    Grpc::InvalidArgument,
+                    None,
+                    "What the request names is not a model id.",
+                ),
             },
-            Self::MethodNotAllowed => row(StatusCode::METHOD_NOT_ALLOWED, Grpc::Unimplemented, None,
-                "This method is never forwarded."),
-            Self::Unreachable => row(StatusCode::BAD_GATEWAY, Grpc::Unavailable, None,
-                "The model server cannot be reached."),
-            Self::UpstreamReset => row(StatusCode::BAD_GATEWAY, Grpc::Unavailable, None,
-                "The model server closed the connection before it answered."),
-            Self::UpstreamProtocol => row(StatusCode::BAD_GATEWAY, Grpc::Unavailable, None,
-                "The model server's answer cannot be understood."),
-            Self::UpstreamTimeout => row(StatusCode::GATEWAY_TIMEOUT, Grpc::DeadlineExceeded, None,
-                "The model server did not answer in time."),
-            Self::Overloaded => row(StatusCode::SERVICE_UNAVAILABLE, Grpc::Unavailable, None,
-                "Too many requests are in flight."),
-            Self::Revoked => row(StatusCode::UNAUTHORIZED, Grpc::Unauthenticated, InvalidToken,
-                "The token is not valid: ask an administrator of the namespace for another."),
-            Self::Internal => row(StatusCode::INTERNAL_SERVER_ERROR, Grpc::Internal, None,
-                "The gate failed to handle the request."),
+            Self::MethodNotAllowed => row(
+                StatusCode::METHOD_NOT_ALLOWED,
+                Grpc::Unimplemented,
+                None,
+                "This method is never forwarded.",
+            ),
+            Self::Unreachable => row(
+                StatusCode::BAD_GATEWAY,
+                Grpc::Unavailable,
+                None,
+                "The model server cannot be reached.",
+            ),
+            Self::UpstreamReset => row(
+                StatusCode::BAD_GATEWAY,
+                Grpc::Unavailable,
+                None,
+                "The model server closed the connection before it answered.",
+            ),
+            Self::UpstreamProtocol => row(
+                StatusCode::BAD_GATEWAY,
+                Grpc::Unavailable,
+                None,
+                "The model server's answer cannot be understood.",
+            ),
+            Self::BodyTimeout => row(
+                StatusCode::REQUEST_TIMEOUT,
+                Grpc::DeadlineExceeded,
+                None,
+                "The body of the request did not come to its end in time.",
+            ),
+            Self::UpstreamTimeout => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                Grpc::DeadlineExceeded,
+                None,
+                "The model server did not answer in time.",
+            ),
+            Self::Overloaded => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Grpc::Unavailable,
+                None,
+                "Too many requests are in flight.",
+            ),
+            Self::Revoked => row(
+                StatusCode::UNAUTHORIZED,
+                Grpc::Unauthenticated,
+                InvalidToken,
+                "The token is not valid: ask an administrator of the namespace for another.",
+            ),
+            Self::Internal => row(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Grpc::Internal,
+                None,
+                "The gate failed to handle the request.",
+            ),
         }
     }
 }
@@ -203,17 +294,17 @@ pub struct Circumstances<'r> {
 /// Whether the client is a browser that shows pages, by its `Accept`.
 #[must_use]
 pub fn accepts_html(headers: &HeaderMap) -> bool {
-    headers.get_all(header::ACCEPT).iter().any(|line| {
-        line.to_str().is_ok_and(|line| line.to_ascii_lowercase().contains("text/html"))
-    })
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|line| line.to_str().is_ok_and(|line| line.to_ascii_lowercase().contains("text/html")))
 }
 
 /// The answer.
 #[must_use]
 pub fn answer(refusal: Refusal, at: &Circumstances<'_>) -> Response<Full<Bytes>> {
     let row = refusal.row();
-    let mut response =
-        if at.is_grpc { in_grpc(&row) } else { in_http(refusal, &row, at) };
+    let mut response = if at.is_grpc { in_grpc(&row) } else { in_http(refusal, &row, at) };
     let headers = response.headers_mut();
     headers.insert(FAREGATE_REASON, HeaderValue::from_static(refusal.public_reason()));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -284,9 +375,9 @@ fn challenges(row: &Row, at: &Circumstances<'_>) -> Vec<String> {
             format!("Bearer realm=\"{realm}\", error=\"invalid_request\"")
         }
         Challenge::InsufficientScope => match at.missing_group {
-            Some(group) => format!(
-                "Bearer realm=\"{realm}\", error=\"insufficient_scope\", scope=\"{group}\""
-            ),
+            Some(group) => {
+                format!("Bearer realm=\"{realm}\", error=\"insufficient_scope\", scope=\"{group}\"")
+            }
             None => format!("Bearer realm=\"{realm}\", error=\"insufficient_scope\""),
         },
     };

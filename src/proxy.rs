@@ -1,0 +1,516 @@
+//! The journey of a request: judged, cleaned, forwarded, relayed, recorded.
+//!
+//! One [`Proxy`] belongs to one worker thread and shares nothing with others but the gate in force
+//! and atomic counters.
+
+pub mod flight;
+mod outcome;
+mod pool;
+mod relay;
+pub mod switch;
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use crate::live::{self, Live, NamespaceInForce, Reader};
+use crate::policy::{
+    Access, Ask, Caller, Decision, Denial, Dialect, Permit, Reason, RequestPath, Route,
+};
+use crate::settings::{PrefixSegment, StripPrefix};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::Upstream;
+use crate::wire::credential::Credential;
+use crate::wire::headers::{self, Forwarded, Identity};
+use crate::wire::refusal::{self, Circumstances, Refusal};
+use crate::wire::target;
+
+use flight::{Flight, Flights};
+use outcome::Outcome;
+use pool::{Call, Pools};
+pub use relay::GateBody;
+use relay::OutBody;
+use switch::Switch;
+
+/// The realm before a namespace is known.
+const REALM: &str = "faregate";
+
+/// What all workers share.
+pub struct Shared {
+    /// The gate in force.
+    pub live: Arc<Live>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Requests in flight on all workers.
+    pub in_flight: AtomicUsize,
+}
+
+/// A worker's part of the gate.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    reader: RefCell<Reader>,
+    pools: Pools,
+    flights: Flights,
+    draining: Cell<bool>,
+}
+
+/// A client's connection, as far as requests on it are concerned.
+pub struct Client {
+    /// Its address.
+    pub peer: IpAddr,
+    /// Whether it came by TLS.
+    pub by_tls: bool,
+    /// Ends the whole connection.
+    pub switch: Rc<Switch>,
+    /// HTTP/2: ends the stream whose request was taken last.
+    pub stream: RefCell<Option<Rc<Switch>>>,
+    /// Requests on it that are not answered to their end.
+    pub busy: Cell<usize>,
+    /// Told whenever `busy` becomes zero.
+    pub on_idle: Box<dyn Fn()>,
+}
+
+/// A request that may go on its way, and where.
+struct Passage {
+    permit: Permit,
+    namespace: Arc<NamespaceInForce>,
+    target: PathAndQuery,
+    prefix: Option<String>,
+    upstream: Arc<Upstream>,
+    host: HeaderValue,
+}
+
+/// A request that was refused.
+struct Refused {
+    refusal: Refusal,
+    namespace: Option<Arc<NamespaceInForce>>,
+    denial: Option<Denial>,
+}
+
+impl Refused {
+    fn internal() -> Self {
+        Self { refusal: Refusal::Internal, namespace: None, denial: None }
+    }
+
+    fn early(reason: Reason) -> Self {
+        Self { refusal: Refusal::Denied(reason), namespace: None, denial: None }
+    }
+}
+
+impl Proxy {
+    /// A worker's part; belongs to the thread it is made on.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let reader = RefCell::new(shared.live.reader());
+        Self {
+            shared,
+            reader,
+            pools: Pools::default(),
+            flights: Flights::default(),
+            draining: Cell::new(false),
+        }
+    }
+
+    /// From now on every answer asks its client to come back on another connection.
+    pub fn start_draining(&self) {
+        self.draining.set(true);
+    }
+
+    /// Ends what passed a deadline. To be called several times a second.
+    pub fn sweep(&self) {
+        let gate = Arc::clone(self.reader.borrow_mut().gate());
+        let limits = gate.limits;
+        let now = live::now();
+        self.flights.each(|flight| {
+            flight.check_deadlines(&limits);
+            // The end of a grace period revokes without any file changing.
+            if limits.end_revoked_streams && flight.by_previous_secret() {
+                self.end_if_revoked(flight, &gate, now);
+            }
+        });
+        self.pools.sweep(|id| gate.upstreams().any(|(_, upstream)| upstream.id == id));
+    }
+
+    /// Ends what the policy in force no longer allows. Called on this thread after each swap, it
+    /// also proves that nothing here is judged by an older policy.
+    pub fn end_revoked(&self) {
+        let gate = Arc::clone(self.reader.borrow_mut().gate());
+        if gate.limits.end_revoked_streams {
+            let now = live::now();
+            self.flights.each(|flight| self.end_if_revoked(flight, &gate, now));
+        }
+    }
+
+    fn end_if_revoked(&self, flight: &Flight, gate: &live::Gate, now: crate::policy::Moment) {
+        let judged_by = &flight.namespace;
+        let rules = judged_by.policy.rules();
+        let in_force = gate.namespace_named(&judged_by.site.settings.name);
+        let granted = in_force
+            .is_some_and(|namespace| namespace.policy.still_grants(&flight.grant, rules, now));
+        if !granted {
+            flight.end(flight::Ending::Revoked);
+        }
+    }
+
+    /// Whether every request was answered to its end.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// Ends everything that is left when the time to drain is over.
+    pub fn end_all(&self) {
+        self.flights.each(|flight| flight.end(flight::Ending::Drain));
+    }
+
+    /// Answers a request. Whatever happens in here, the client gets an answer or a closed
+    /// connection, and the model server gets nothing that was not permitted.
+    ///
+    /// # Errors
+    /// Never: a refusal is an answer.
+    pub async fn serve(
+        self: Rc<Self>,
+        client: Rc<Client>,
+        request: Request<Incoming>,
+    ) -> Result<Response<GateBody>, std::convert::Infallible> {
+        let started = Instant::now();
+        let (limits, access) = {
+            let mut reader = self.reader.borrow_mut();
+            let gate = reader.gate();
+            (gate.limits, gate.access_log)
+        };
+        let (parts, body) = request.into_parts();
+        let version = parts.version;
+        let request_id = request_id(&parts.headers);
+        let metrics = Arc::clone(&self.shared.metrics);
+        let outcome =
+            Outcome::new(started, client.peer, &parts, request_id.clone(), access, metrics);
+        let judging = AssertUnwindSafe(|| self.judge(&parts, started));
+        let judged = catch_unwind(judging).unwrap_or_else(|_| Err(Refused::internal()));
+        let mut response = match judged {
+            Err(refused) => refuse(&parts, refused, &request_id, outcome),
+            Ok(passage) => {
+                let refusing = Refusing::of(&parts, &passage, &request_id);
+                let journey = Journey { client, parts, body, passage, request_id, outcome };
+                let forwarded = self.forward(journey, limits.max_requests_in_flight);
+                match switch::catching_panics(forwarded).await {
+                    Some(Ok(response)) => response,
+                    Some(Err((refusal, outcome))) => refusing.answer(refusal, Some(outcome)),
+                    None => refusing.answer(Refusal::Internal, None),
+                }
+            }
+        };
+        let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if self.draining.get() && version < Version::HTTP_2 && !is_upgrade {
+            let headers = response.headers_mut();
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+
+    /// Rules 1 to 10: nothing here waits.
+    fn judge(&self, parts: &Parts, started: Instant) -> Result<Passage, Refused> {
+        if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+            let refusal = Refusal::MethodNotAllowed;
+            return Err(Refused { refusal, namespace: None, denial: None });
+        }
+        let host = target::host(&parts.uri, &parts.headers).map_err(Refused::early)?;
+        let namespace = self.reader.borrow_mut().gate().namespace_for(host.name).cloned();
+        // The path is judged before the namespace is looked for, and counted with it.
+        let raw_path = parts.uri.path();
+        let path = RequestPath::parse(raw_path).map_err(|_| Refused {
+            refusal: Refusal::Denied(Reason::BadPath),
+            namespace: namespace.clone(),
+            denial: None,
+        })?;
+        let namespace = namespace.ok_or_else(|| Refused::early(Reason::UnknownHost))?;
+        let denied = |reason, denial| Refused {
+            refusal: Refusal::Denied(reason),
+            namespace: Some(Arc::clone(&namespace)),
+            denial,
+        };
+        if parts.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked_alone(parts) {
+            return Err(denied(Reason::BadTarget, None));
+        }
+        let rules = &namespace.site.headers;
+        let query = parts.uri.query();
+        let is_upgrade = headers::wanted_upgrade(&parts.headers).is_some();
+        let credential = rules.credentials.read(&parts.headers, query, is_upgrade);
+        let caller = match &credential {
+            Credential::Missing => Caller::Nobody,
+            Credential::Presented(claim) => {
+                Caller::Secret { secret: claim.secret(), user: claim.user() }
+            }
+            Credential::Ambiguous => return Err(denied(Reason::AmbiguousCredential, None)),
+        };
+        let now = live::now();
+        let ask = Ask { method: parts.method.as_str(), path, query, caller, now };
+        let decision = namespace.policy.decide(&ask);
+        self.shared.metrics.decision_duration.observe(started.elapsed().as_secs_f64());
+        let permit = match decision {
+            Decision::Allow(permit) => permit,
+            Decision::Deny(denial) => return Err(denied(denial.reason, Some(denial))),
+        };
+        let (upstream, prefix) = destination(&namespace, &permit, &path).ok_or_else(|| {
+            Refused { refusal: Refusal::Internal, ..denied(Reason::NoRoute, None) }
+        })?;
+        let target = forwarded_target(&namespace, parts, prefix.as_deref())
+            .ok_or_else(|| denied(Reason::BadTarget, None))?;
+        let host = HeaderValue::from_str(host.given).map_err(|_| denied(Reason::BadHost, None))?;
+        drop(credential);
+        Ok(Passage { permit, namespace, target, prefix, upstream, host })
+    }
+
+    /// Sends a permitted request on its way and relays the answer.
+    async fn forward(
+        &self,
+        journey: Journey,
+        max_in_flight: usize,
+    ) -> Result<Response<GateBody>, (Refusal, Outcome)> {
+        let Journey { client, mut parts, body, passage, request_id, mut outcome } = journey;
+        let Passage { permit, namespace, target, prefix, upstream, host } = passage;
+        outcome.permitted(&namespace, &permit);
+        let Some(load) = Load::take(&self.shared, max_in_flight) else {
+            return Err((Refusal::Overloaded, outcome));
+        };
+        let stream = client.stream.borrow_mut().take();
+        let stream = stream.unwrap_or_else(|| Rc::clone(&client.switch));
+        let flight = Flight::new(Arc::clone(&namespace), &permit, stream, Rc::clone(&client), load);
+        let flight = self.flights.start(flight);
+        let takes_trailers = headers::takes_trailers(&parts.headers);
+        let protocol = headers::wanted_upgrade(&parts.headers)
+            .filter(|_| parts.version == Version::HTTP_11 && body.is_end_stream());
+        let upgrade =
+            protocol.and_then(|protocol| Some((protocol, parts.extensions.remove::<OnUpgrade>()?)));
+        namespace.site.headers.clean_request(&mut parts.headers);
+        set_identity(&mut parts.headers, &namespace, &permit);
+        let (peer, by_tls, prefix) = (client.peer, client.by_tls, prefix.as_deref());
+        let forwarded = Forwarded { peer, by_tls, host: &host, prefix };
+        headers::set_forwarded(&mut parts.headers, &forwarded);
+        parts.headers.insert(headers::X_REQUEST_ID, request_id);
+        let mut request = Request::new(OutBody::take(body, &flight).await);
+        *request.method_mut() = parts.method;
+        *request.headers_mut() = parts.headers;
+        let call = Call { permit, request, target, host, takes_trailers, upgrade, upstream };
+        let sent = Instant::now();
+        match self.pools.call(call, &flight).await {
+            Ok(answer) => {
+                outcome.answered(answer.response.status(), sent.elapsed());
+                Ok(relay::relay(answer, flight, outcome))
+            }
+            Err(refusal) => {
+                outcome.bytes_in = flight.bytes_in.get();
+                Err((refusal, outcome))
+            }
+        }
+    }
+}
+
+/// All that belongs to a request that was permitted.
+struct Journey {
+    client: Rc<Client>,
+    parts: Parts,
+    body: Incoming,
+    passage: Passage,
+    request_id: HeaderValue,
+    outcome: Outcome,
+}
+
+/// Which of the namespace's upstreams is for the request, and what is cut off its path.
+fn destination(
+    namespace: &NamespaceInForce,
+    permit: &Permit,
+    path: &RequestPath<'_>,
+) -> Option<(Arc<Upstream>, Option<String>)> {
+    let site = &namespace.site;
+    let elsewhere = permit.model().and_then(|model| {
+        let mut models = site.settings.models.iter().enumerate();
+        let (place, found) = models.find(|(_, other)| other.resource.matches(model.as_str()))?;
+        let prefix = found.strip_prefix.as_ref().and_then(|p| leading(p, path, model.as_str()));
+        Some((place + 1, prefix.map(ToOwned::to_owned)))
+    });
+    let (place, prefix) = elsewhere.unwrap_or((0, None));
+    site.upstreams.get(place).map(|upstream| (Arc::clone(upstream), prefix))
+}
+
+/// The leading whole segments of the path that a `strip_prefix` cuts off; none when the path does
+/// not start so.
+fn leading<'r>(prefix: &StripPrefix, path: &RequestPath<'r>, model: &str) -> Option<&'r str> {
+    let whole = path.as_str();
+    let mut rest = whole;
+    for segment in &prefix.0 {
+        let after_slash = rest.strip_prefix('/')?;
+        let end = after_slash.find('/').unwrap_or(after_slash.len());
+        let (own, after) = after_slash.split_at(end);
+        let fits = match segment {
+            PrefixSegment::Literal(literal) => own == literal,
+            PrefixSegment::Model => crate::policy::decoded_segment(own) == model,
+        };
+        if !fits {
+            return None;
+        }
+        rest = after;
+    }
+    whole.get(..whole.len() - rest.len())
+}
+
+fn set_identity(headers: &mut http::HeaderMap, namespace: &NamespaceInForce, permit: &Permit) {
+    let Some(token) = permit.caller() else { return };
+    let Some(token_id) = namespace.policy.token_id(token) else { return };
+    let identity = Identity {
+        token_id: token_id.as_str(),
+        token_name: namespace.policy.token_name(token),
+        groups: namespace.policy.token_groups(token),
+    };
+    namespace.site.headers.set_identity(headers, &identity);
+}
+
+/// Answers a request that the law, or what stands before it, refused.
+fn refuse(
+    parts: &Parts,
+    refused: Refused,
+    request_id: &HeaderValue,
+    mut outcome: Outcome,
+) -> Response<GateBody> {
+    let Refused { refusal, namespace, denial } = refused;
+    let rules = namespace.as_ref().map(|namespace| namespace.policy.rules());
+    let route = denial.as_ref().and_then(|denial| rules?.routes.routes().get(denial.route?));
+    let missing_group = match (refusal, route.map(Route::access)) {
+        (Refusal::Denied(Reason::GroupNotAllowed), Some(Access::Group(group))) => Some(&**group),
+        _ => None,
+    };
+    let takes_basic =
+        namespace.as_ref().is_some_and(|own| own.site.headers.credentials.takes_basic());
+    let circumstances = Circumstances {
+        realm: namespace.as_ref().map_or(REALM, |own| &own.site.settings.name),
+        dialect: route.map_or_else(Dialect::default, Route::dialect),
+        is_grpc: headers::is_grpc(&parts.headers),
+        offers_basic: takes_basic && refusal::accepts_html(&parts.headers),
+        missing_group,
+        request_id,
+        path: parts.uri.path(),
+    };
+    let response = refusal::answer(refusal, &circumstances);
+    outcome.refused(namespace.clone(), refusal, denial, parts.uri.path());
+    response.map(GateBody::whole)
+}
+
+/// What a refusal after the decision needs of a request whose headers are gone by then.
+struct Refusing {
+    realm: String,
+    dialect: Dialect,
+    is_grpc: bool,
+    request_id: HeaderValue,
+    path: String,
+}
+
+impl Refusing {
+    fn of(parts: &Parts, passage: &Passage, request_id: &HeaderValue) -> Self {
+        let routes = passage.namespace.policy.rules().routes.routes();
+        let route = passage.permit.route().and_then(|index| routes.get(index));
+        Self {
+            realm: passage.namespace.site.settings.name.clone(),
+            dialect: route.map_or_else(Dialect::default, Route::dialect),
+            is_grpc: headers::is_grpc(&parts.headers),
+            request_id: request_id.clone(),
+            path: parts.uri.path().to_owned(),
+        }
+    }
+
+    fn answer(&self, refusal: Refusal, outcome: Option<Outcome>) -> Response<GateBody> {
+        let circumstances = Circumstances {
+            realm: &self.realm,
+            dialect: self.dialect,
+            is_grpc: self.is_grpc,
+            offers_basic: false,
+            missing_group: None,
+            request_id: &self.request_id,
+            path: &self.path,
+        };
+        if let Some(mut outcome) = outcome {
+            outcome.failed(refusal, &self.path);
+        }
+        refusal::answer(refusal, &circumstances).map(GateBody::whole)
+    }
+}
+
+/// One of `max_requests_in_flight`, given back on drop.
+pub struct Load(Arc<Shared>);
+
+impl Load {
+    fn take(shared: &Arc<Shared>, most: usize) -> Option<Self> {
+        let load = Self(Arc::clone(shared));
+        (shared.in_flight.fetch_add(1, Ordering::Relaxed) < most).then_some(load)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn request_id(headers: &http::HeaderMap) -> HeaderValue {
+    if let Some(id) = headers::sane_request_id(headers) {
+        return id.clone();
+    }
+    let id = format!("{:032x}", fastrand::u128(..));
+    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+}
+
+/// hyper refuses any other coding as the last one, but lets `gzip, chunked` and two lines pass.
+fn is_chunked_alone(parts: &Parts) -> bool {
+    let mut lines = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let first = lines.next();
+    lines.next().is_none()
+        && first.is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
+}
+
+/// Path and query as the model server gets them: the bytes that were judged, less a prefix and
+/// credentials.
+fn forwarded_target(
+    namespace: &NamespaceInForce,
+    parts: &Parts,
+    prefix: Option<&str>,
+) -> Option<PathAndQuery> {
+    let whole = parts.uri.path_and_query()?;
+    let credentials = &namespace.site.headers.credentials;
+    let query = whole.query().map(|query| credentials.strip_query(query));
+    if prefix.is_none() && !matches!(query, Some(std::borrow::Cow::Owned(_))) {
+        return Some(whole.clone());
+    }
+    let path = whole.path();
+    let path = prefix.map_or(path, |prefix| path.strip_prefix(prefix).unwrap_or(path));
+    let path = if path.is_empty() { "/" } else { path };
+    match query {
+        Some(query) if !query.is_empty() => format!("{path}?{query}").parse().ok(),
+        _ => path.parse().ok(),
+    }
+}
+
+/// How long something took, in milliseconds with three decimals.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Runs hyper's tasks on the worker's own thread.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalExecutor;
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}

@@ -1,0 +1,329 @@
+//! Bodies on their way through the gate, and connections that were upgraded.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use super::flight::InFlight;
+use super::outcome::Outcome;
+use super::pool::{Answer, Http1};
+use super::switch;
+use crate::telemetry::metrics::UpstreamError;
+use crate::upstream::AtEndpoint;
+use crate::wire::headers;
+
+/// What ends a body early.
+pub(super) type BodyError = Box<dyn StdError + Send + Sync>;
+
+/// A body of this size or less, if it is already there, leaves together with the head.
+const SMALL_BODY: u64 = 16 * 1024;
+
+/// The body of a request, on its way to the model server.
+pub(super) enum OutBody {
+    /// None.
+    Empty,
+    /// All of it was there already.
+    Ready(Option<Bytes>),
+    /// The rest is still to come.
+    Stream(ClientBody),
+}
+
+/// A client's body as it comes in.
+pub(super) struct ClientBody {
+    first: Option<Result<Frame<Bytes>, hyper::Error>>,
+    incoming: Incoming,
+    flight: Rc<InFlight>,
+}
+
+impl OutBody {
+    /// Takes a client's body. If it is small and was sent with the head, it will leave with the
+    /// head too, in one write; whoever sends it slowly has it streamed.
+    pub(super) async fn take(mut incoming: Incoming, flight: &Rc<InFlight>) -> Self {
+        if incoming.is_end_stream() {
+            return Self::Empty;
+        }
+        let flight = Rc::clone(flight);
+        let Some(whole) = incoming.size_hint().exact().filter(|size| *size <= SMALL_BODY) else {
+            return Self::Stream(ClientBody { first: None, incoming, flight });
+        };
+        let mut asked = false;
+        let first = std::future::poll_fn(|cx| {
+            match Pin::new(&mut incoming).poll_frame(cx) {
+                Poll::Ready(frame) => Poll::Ready(frame),
+                Poll::Pending if asked => Poll::Ready(None),
+                Poll::Pending => {
+                    // The connection hands a body over once it was asked for: ask, and look again
+                    // after it had its turn.
+                    asked = true;
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+        match first {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if data.len() as u64 == whole => {
+                    flight.bytes_in.set(whole);
+                    Self::Ready(Some(data))
+                }
+                Ok(data) => {
+                    let first = Some(Ok(Frame::data(data)));
+                    Self::Stream(ClientBody { first, incoming, flight })
+                }
+                Err(trailers) => {
+                    Self::Stream(ClientBody { first: Some(Ok(trailers)), incoming, flight })
+                }
+            },
+            Some(Err(error)) => {
+                Self::Stream(ClientBody { first: Some(Err(error)), incoming, flight })
+            }
+            None => Self::Stream(ClientBody { first: None, incoming, flight }),
+        }
+    }
+}
+
+impl Body for OutBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Ready(data) => Poll::Ready(data.take().map(|data| Ok(Frame::data(data)))),
+            Self::Stream(body) => body.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Ready(data) => data.is_none(),
+            Self::Stream(body) => body.first.is_none() && body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Ready(data) => {
+                SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
+            }
+            Self::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl ClientBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match self.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => Pin::new(&mut self.incoming).poll_frame(cx),
+        };
+        let Poll::Ready(frame) = frame else {
+            if self.flight.body_awaited.get().is_none() {
+                self.flight.body_awaited.set(Some(Instant::now()));
+            }
+            return Poll::Pending;
+        };
+        self.flight.body_awaited.set(None);
+        self.flight.postpone_response_due();
+        let Some(frame) = frame else { return Poll::Ready(None) };
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => return Poll::Ready(Some(Err(error.into()))),
+        };
+        if let Some(data) = frame.data_ref() {
+            self.flight.bytes_in.set(self.flight.bytes_in.get() + data.len() as u64);
+        }
+        let frame = match frame.into_trailers() {
+            Ok(mut trailers) => {
+                self.flight.namespace.site.headers.clean_request_trailers(&mut trailers);
+                Frame::trailers(trailers)
+            }
+            Err(data) => data,
+        };
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.incoming.size_hint();
+        let before = match &self.first {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
+            _ => 0,
+        };
+        if let Some(exact) = hint.exact() {
+            hint.set_exact(exact + before);
+        }
+        hint
+    }
+}
+
+/// The body of a response: a refusal, or what the model server answers.
+pub struct GateBody(Kind);
+
+enum Kind {
+    Whole(Full<Bytes>),
+    Relayed(Box<RelayedBody>),
+}
+
+/// A model server's body as it comes in.
+struct RelayedBody {
+    incoming: Incoming,
+    /// HTTP/1.1: the connection it comes on, moved along by whoever polls the body. No task of its
+    /// own stands between the two sockets.
+    connection: Option<Box<Http1>>,
+    flight: Rc<InFlight>,
+    outcome: Outcome,
+    _at: Option<AtEndpoint>,
+}
+
+impl GateBody {
+    /// A body that is complete.
+    #[must_use]
+    pub fn whole(body: Full<Bytes>) -> Self {
+        Self(Kind::Whole(body))
+    }
+}
+
+impl Body for GateBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.get_mut().0 {
+            Kind::Whole(body) => {
+                Pin::new(body).poll_frame(cx).map_err(|never: Infallible| match never {})
+            }
+            Kind::Relayed(body) => body.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Whole(body) => body.is_end_stream(),
+            Kind::Relayed(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole(body) => body.size_hint(),
+            Kind::Relayed(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+impl RelayedBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.flight.piece_offered.set(None);
+        let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        if frame.is_pending()
+            && let Some(connection) = &mut self.connection
+        {
+            connection.drive(cx);
+            frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        match frame {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                self.release(cx);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    self.outcome.bytes_out += data.len() as u64;
+                }
+                if self.incoming.is_end_stream() {
+                    self.release(cx);
+                } else {
+                    self.flight.piece_offered.set(Some(Instant::now()));
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.outcome.upstream_failed(UpstreamError::Reset);
+                self.connection = None;
+                Poll::Ready(Some(Err(error.into())))
+            }
+        }
+    }
+
+    /// The whole answer is here: the connection may serve another request.
+    fn release(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = self.connection.take() {
+            connection.release(cx);
+        }
+    }
+}
+
+impl Drop for RelayedBody {
+    fn drop(&mut self) {
+        self.outcome.bytes_in = self.flight.bytes_in.get();
+        // hyper never polls a body that it knows to be empty (`HEAD`, 204, `Content-Length: 0`).
+        if let Some(connection) = self.connection.take()
+            && self.incoming.is_end_stream()
+        {
+            connection.release(&mut Context::from_waker(std::task::Waker::noop()));
+        }
+    }
+}
+
+/// Makes the response that the client gets of the one that the model server gave.
+pub(super) fn relay(answer: Answer, flight: Rc<InFlight>, outcome: Outcome) -> Response<GateBody> {
+    let Answer { response, connection, at, upgrade } = answer;
+    flight.mark_answered();
+    let (mut parts, incoming) = response.into_parts();
+    parts.version = http::Version::HTTP_11;
+    let protocol = parts.headers.get(header::UPGRADE).cloned();
+    headers::clean_response(&mut parts.headers);
+    if let Some((client, server)) = upgrade {
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Some(protocol) = protocol {
+            parts.headers.insert(header::UPGRADE, protocol);
+        }
+        tokio::task::spawn_local(bridge(client, server, flight, outcome, at));
+        return Response::from_parts(parts, GateBody::whole(Full::default()));
+    }
+    debug_assert_ne!(parts.status, StatusCode::SWITCHING_PROTOCOLS);
+    let body = RelayedBody { incoming, connection, flight, outcome, _at: at };
+    Response::from_parts(parts, GateBody(Kind::Relayed(Box::new(body))))
+}
+
+/// Carries bytes both ways after both sides agreed to another protocol.
+async fn bridge(
+    client: OnUpgrade,
+    server: OnUpgrade,
+    flight: Rc<InFlight>,
+    mut outcome: Outcome,
+    _at: Option<AtEndpoint>,
+) {
+    let carried = async {
+        let (client, server) = tokio::try_join!(client, server)?;
+        let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+        let counts = tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+        Ok::<_, BodyError>(counts)
+    };
+    let ended = switch::until_off(&flight.waiting, carried).await;
+    if let Some(Ok((bytes_in, bytes_out))) = ended {
+        (outcome.bytes_in, outcome.bytes_out) = (bytes_in, bytes_out);
+    }
+}
