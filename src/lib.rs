@@ -27,3 +27,9 @@ pub mod live;
 
 // The planes.
 pub mod proxy;
+
+// The assembly.
+pub mod app;
+pub mod cli;
+pub mod demo;
+pub mod server;

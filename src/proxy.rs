@@ -7,8 +7,10 @@ pub mod flight;
 mod outcome;
 mod pool;
 mod relay;
+pub mod socket;
 pub mod switch;
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -74,12 +76,52 @@ pub struct Client {
     pub by_tls: bool,
     /// Ends the whole connection.
     pub switch: Rc<Switch>,
-    /// HTTP/2: ends the stream whose request was taken last.
-    pub stream: RefCell<Option<Rc<Switch>>>,
     /// Requests on it that are not answered to their end.
-    pub busy: Cell<usize>,
-    /// Told whenever `busy` becomes zero.
-    pub on_idle: Box<dyn Fn()>,
+    busy: Cell<usize>,
+    /// Told whenever there is none.
+    on_idle: Box<dyn Fn()>,
+    _slot: Box<dyn Any>,
+}
+
+/// A request on a connection; counts while it lives.
+pub struct Busy(Rc<Client>);
+
+impl Client {
+    /// A connection that was accepted. `on_idle` is called whenever its last request is
+    /// answered; `slot` is dropped when nothing of the connection is left.
+    #[must_use]
+    pub fn new(
+        peer: IpAddr,
+        by_tls: bool,
+        switch: Rc<Switch>,
+        on_idle: Box<dyn Fn()>,
+        slot: Box<dyn Any>,
+    ) -> Rc<Self> {
+        Rc::new(Self { peer, by_tls, switch, busy: Cell::new(0), on_idle, _slot: slot })
+    }
+
+    /// Counts a request.
+    #[must_use]
+    pub fn busy(self: &Rc<Self>) -> Busy {
+        self.busy.set(self.busy.get() + 1);
+        Busy(Rc::clone(self))
+    }
+
+    /// Whether a request is not answered to its end.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.busy.get() > 0
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let busy = self.0.busy.get().saturating_sub(1);
+        self.0.busy.set(busy);
+        if busy == 0 {
+            (self.0.on_idle)();
+        }
+    }
 }
 
 /// A request that may go on its way, and where.
@@ -164,6 +206,12 @@ impl Proxy {
         }
     }
 
+    /// Deadlines and sizes in force.
+    #[must_use]
+    pub fn limits(&self) -> crate::settings::Limits {
+        self.reader.borrow_mut().gate().limits
+    }
+
     /// Whether every request was answered to its end.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -175,7 +223,8 @@ impl Proxy {
         self.flights.each(|flight| flight.end(flight::Ending::Drain));
     }
 
-    /// Answers a request. Whatever happens in here, the client gets an answer or a closed
+    /// Answers a request; `stream` ends its response alone, where others share the connection.
+    /// Whatever happens in here, the client gets an answer or a closed
     /// connection, and the model server gets nothing that was not permitted.
     ///
     /// # Errors
@@ -183,6 +232,7 @@ impl Proxy {
     pub async fn serve(
         self: Rc<Self>,
         client: Rc<Client>,
+        stream: Option<Rc<Switch>>,
         request: Request<Incoming>,
     ) -> Result<Response<GateBody>, std::convert::Infallible> {
         let started = Instant::now();
@@ -203,7 +253,7 @@ impl Proxy {
             Err(refused) => refuse(&parts, refused, &request_id, outcome),
             Ok(passage) => {
                 let refusing = Refusing::of(&parts, &passage, &request_id);
-                let journey = Journey { client, parts, body, passage, request_id, outcome };
+                let journey = Journey { client, stream, parts, body, passage, request_id, outcome };
                 let forwarded = self.forward(journey, limits.max_requests_in_flight);
                 match switch::catching_panics(forwarded).await {
                     Some(Ok(response)) => response,
@@ -279,15 +329,14 @@ impl Proxy {
         journey: Journey,
         max_in_flight: usize,
     ) -> Result<Response<GateBody>, (Refusal, Outcome)> {
-        let Journey { client, mut parts, body, passage, request_id, mut outcome } = journey;
+        let Journey { client, stream, mut parts, body, passage, request_id, mut outcome } = journey;
         let Passage { permit, namespace, target, prefix, upstream, host } = passage;
         outcome.permitted(&namespace, &permit);
         let Some(load) = Load::take(&self.shared, max_in_flight) else {
             return Err((Refusal::Overloaded, outcome));
         };
-        let stream = client.stream.borrow_mut().take();
         let stream = stream.unwrap_or_else(|| Rc::clone(&client.switch));
-        let flight = Flight::new(Arc::clone(&namespace), &permit, stream, Rc::clone(&client), load);
+        let flight = Flight::new(Arc::clone(&namespace), &permit, stream, client.busy(), load);
         let flight = self.flights.start(flight);
         let takes_trailers = headers::takes_trailers(&parts.headers);
         let protocol = headers::wanted_upgrade(&parts.headers)
@@ -321,6 +370,7 @@ impl Proxy {
 /// All that belongs to a request that was permitted.
 struct Journey {
     client: Rc<Client>,
+    stream: Option<Rc<Switch>>,
     parts: Parts,
     body: Incoming,
     passage: Passage,

@@ -163,9 +163,10 @@ fn client_config(settings: &UpstreamSettings) -> Result<ClientConfig, UpstreamFi
                 roots.add(certificate).map_err(|error| file_error(file, error))?;
             }
         }
-        // Single unusable certificates of the system are no reason to trust none of them.
         None => {
-            drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs))
+            // Single unusable certificates of the system are no reason to trust none of them.
+            let system = rustls_native_certs::load_native_certs().certs;
+            let _ = roots.add_parsable_certificates(system);
         }
     }
     let builder = ClientConfig::builder().with_root_certificates(roots);

@@ -45,11 +45,8 @@ const COEFFICIENTS: [[f64; 4]; 3] = [
 ];
 
 /// The score of each species before anything is measured.
-const INTERCEPTS: [f64; 3] = [
-    9.849_568_050_470_829,
-    2.237_205_632_210_155_7,
-    -12.086_773_682_680_985,
-];
+const INTERCEPTS: [f64; 3] =
+    [9.849_568_050_470_829, 2.237_205_632_210_155_7, -12.086_773_682_680_985];
 
 /// What the model says of one flower.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,9 +65,7 @@ pub(super) fn classify(features: [f64; 4]) -> Classification {
     // Measurements near the largest double would overflow the scores, and the difference of two infinities is
     // no number. So the scores are compared at a scale where they are small, and only their differences, none
     // of them positive, are brought back: at worst to minus infinity, whose exponential is 0.
-    let scale = features
-        .iter()
-        .fold(1.0_f64, |largest, feature| largest.max(feature.abs()));
+    let scale = features.iter().fold(1.0_f64, |largest, feature| largest.max(feature.abs()));
     let mut scores = INTERCEPTS.map(|intercept| intercept / scale);
     for (score, coefficients) in scores.iter_mut().zip(COEFFICIENTS) {
         for (coefficient, feature) in coefficients.iter().zip(features) {
@@ -88,10 +83,7 @@ pub(super) fn classify(features: [f64; 4]) -> Classification {
     // The highest score's weight is exp(0) = 1, so the sum is never 0.
     let weights = scores.map(|score| ((score - highest) * scale).exp());
     let sum: f64 = weights.iter().sum();
-    Classification {
-        label: SPECIES[best],
-        probabilities: weights.map(|weight| weight / sum),
-    }
+    Classification { label: SPECIES[best], probabilities: weights.map(|weight| weight / sum) }
 }
 
 #[cfg(test)]
@@ -119,10 +111,7 @@ mod tests {
         let flowers = flowers();
         assert_eq!(flowers.len(), 150);
         for species in 0..SPECIES.len() {
-            assert_eq!(
-                flowers.iter().filter(|flower| flower.1 == species).count(),
-                50
-            );
+            assert_eq!(flowers.iter().filter(|flower| flower.1 == species).count(), 50);
         }
         // The two flowers that other copies have wrong.
         assert_eq!(flowers[34], ([4.9, 3.1, 1.5, 0.2], 0));
@@ -180,102 +169,18 @@ mod tests {
         // `predict_proba` of the fitted model, for the flowers 1, 16, 42, 51, 71, 78, 84, 100, 101, 107, 134
         // and 150 of the file: clear ones, doubtful ones and mistaken ones.
         for (flower, expected) in [
-            (
-                1,
-                [
-                    0.981_583_494_878_150_3,
-                    0.018_416_490_623_182_48,
-                    1.449_866_735_547_595_4e-8,
-                ],
-            ),
-            (
-                16,
-                [
-                    0.986_653_933_863_125_7,
-                    0.013_346_053_206_151_648,
-                    1.293_072_256_377_101_2e-8,
-                ],
-            ),
-            (
-                42,
-                [
-                    0.961_637_156_027_952_4,
-                    0.038_362_778_084_113_966,
-                    6.588_793_355_231_662e-8,
-                ],
-            ),
-            (
-                51,
-                [
-                    0.002_126_695_417_910_470_6,
-                    0.873_956_687_951_845_6,
-                    0.123_916_616_630_244_09,
-                ],
-            ),
-            (
-                71,
-                [
-                    0.002_309_831_417_917_822_3,
-                    0.440_080_984_111_913_4,
-                    0.557_609_184_470_168_8,
-                ],
-            ),
-            (
-                78,
-                [
-                    0.000_578_996_359_945_694_3,
-                    0.481_130_338_367_493_25,
-                    0.518_290_665_272_561_1,
-                ],
-            ),
-            (
-                84,
-                [
-                    0.000_449_698_377_360_890_3,
-                    0.349_706_014_953_572_3,
-                    0.649_844_286_669_066_8,
-                ],
-            ),
-            (
-                100,
-                [
-                    0.019_162_261_932_919_755,
-                    0.936_038_702_833_152_9,
-                    0.044_799_035_233_927_38,
-                ],
-            ),
-            (
-                101,
-                [
-                    9.052_691_386_039_338e-7,
-                    0.003_912_747_365_687_073,
-                    0.996_086_347_365_174_4,
-                ],
-            ),
-            (
-                107,
-                [
-                    0.005_779_326_642_337_502,
-                    0.513_692_565_651_646_9,
-                    0.480_528_107_706_015_56,
-                ],
-            ),
-            (
-                134,
-                [
-                    0.000_529_003_952_108_491_8,
-                    0.475_565_883_397_918_7,
-                    0.523_905_112_649_972_6,
-                ],
-            ),
-            (
-                150,
-                [
-                    0.000_476_225_836_675_336_2,
-                    0.234_847_627_573_024,
-                    0.764_676_146_590_300_7,
-                ],
-            ),
+            (1, [0.981_583_494_878_150_3, 0.018_416_490_623_182_48, 1.449_866_735_547_595_4e-8]),
+            (16, [0.986_653_933_863_125_7, 0.013_346_053_206_151_648, 1.293_072_256_377_101_2e-8]),
+            (42, [0.961_637_156_027_952_4, 0.038_362_778_084_113_966, 6.588_793_355_231_662e-8]),
+            (51, [0.002_126_695_417_910_470_6, 0.873_956_687_951_845_6, 0.123_916_616_630_244_09]),
+            (71, [0.002_309_831_417_917_822_3, 0.440_080_984_111_913_4, 0.557_609_184_470_168_8]),
+            (78, [0.000_578_996_359_945_694_3, 0.481_130_338_367_493_25, 0.518_290_665_272_561_1]),
+            (84, [0.000_449_698_377_360_890_3, 0.349_706_014_953_572_3, 0.649_844_286_669_066_8]),
+            (100, [0.019_162_261_932_919_755, 0.936_038_702_833_152_9, 0.044_799_035_233_927_38]),
+            (101, [9.052_691_386_039_338e-7, 0.003_912_747_365_687_073, 0.996_086_347_365_174_4]),
+            (107, [0.005_779_326_642_337_502, 0.513_692_565_651_646_9, 0.480_528_107_706_015_56]),
+            (134, [0.000_529_003_952_108_491_8, 0.475_565_883_397_918_7, 0.523_905_112_649_972_6]),
+            (150, [0.000_476_225_836_675_336_2, 0.234_847_627_573_024, 0.764_676_146_590_300_7]),
         ] {
             let (features, _) = flowers()[flower - 1];
             let answered = classify(features).probabilities;
@@ -300,22 +205,13 @@ mod tests {
             }
         }
         for features in asked {
-            let Classification {
-                label,
-                probabilities,
-            } = classify(features);
+            let Classification { label, probabilities } = classify(features);
             let sum: f64 = probabilities.iter().sum();
             assert!((sum - 1.0).abs() < 1e-12, "{features:?}: {probabilities:?}");
             let species = SPECIES.iter().position(|name| *name == label).unwrap();
             for probability in probabilities {
-                assert!(
-                    (0.0..=1.0).contains(&probability),
-                    "{features:?}: {probabilities:?}"
-                );
-                assert!(
-                    probability <= probabilities[species],
-                    "{features:?}: {probabilities:?}"
-                );
+                assert!((0.0..=1.0).contains(&probability), "{features:?}: {probabilities:?}");
+                assert!(probability <= probabilities[species], "{features:?}: {probabilities:?}");
             }
         }
     }

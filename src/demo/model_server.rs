@@ -149,10 +149,7 @@ async fn answer(request: Request<Incoming>) -> Response<Full<Bytes>> {
 fn wrong_method(method: &Method, allowed: HeaderValue) -> Response<Full<Bytes>> {
     let mut response = refusal(
         StatusCode::METHOD_NOT_ALLOWED,
-        format!(
-            "the method {} is not for this path",
-            shortened(method.as_str(), LONGEST_NAME)
-        ),
+        format!("the method {} is not for this path", shortened(method.as_str(), LONGEST_NAME)),
     );
     response.headers_mut().insert(ALLOW, allowed);
     response
@@ -176,10 +173,7 @@ async fn evaluate(body: Incoming) -> Response<Full<Bytes>> {
         Err(_) => {
             return refusal(
                 StatusCode::REQUEST_TIMEOUT,
-                format!(
-                    "the body took longer than {} seconds",
-                    READ_TIMEOUT.as_secs()
-                ),
+                format!("the body took longer than {} seconds", READ_TIMEOUT.as_secs()),
             );
         }
     };
@@ -190,36 +184,21 @@ async fn evaluate(body: Incoming) -> Response<Full<Bytes>> {
     };
     match tensors.flowers() {
         Ok(Asked::One(features)) => {
-            let Classification {
-                label,
-                probabilities,
-            } = iris::classify(features);
+            let Classification { label, probabilities } = iris::classify(features);
             json(
                 StatusCode::OK,
-                &OutputTensors {
-                    output_label: label,
-                    output_probability: probabilities,
-                },
+                &OutputTensors { output_label: label, output_probability: probabilities },
             )
         }
         Ok(Asked::Several(flowers)) => {
             let (output_label, output_probability): (Vec<_>, Vec<_>) = flowers
                 .into_iter()
                 .map(|features| {
-                    let Classification {
-                        label,
-                        probabilities,
-                    } = iris::classify(features);
+                    let Classification { label, probabilities } = iris::classify(features);
                     (label, probabilities)
                 })
                 .unzip();
-            json(
-                StatusCode::OK,
-                &OutputTensors {
-                    output_label,
-                    output_probability,
-                },
-            )
+            json(StatusCode::OK, &OutputTensors { output_label, output_probability })
         }
         Err(message) => bad_request(message),
     }
@@ -353,9 +332,7 @@ impl<'de> Visitor<'de> for InputTensorsVisitor {
                 )));
             };
             if found[place].is_some() {
-                return Err(A::Error::custom(format_args!(
-                    "tensor `{name}` is given twice"
-                )));
+                return Err(A::Error::custom(format_args!("tensor `{name}` is given twice")));
             }
             // Every error below is named here, also the parser's own, such as of a number no double holds.
             let tensor = object
@@ -369,12 +346,7 @@ impl<'de> Visitor<'de> for InputTensorsVisitor {
             })
         };
         let [a, b, c, d] = found;
-        Ok(InputTensors([
-            present(0, a)?,
-            present(1, b)?,
-            present(2, c)?,
-            present(3, d)?,
-        ]))
+        Ok(InputTensors([present(0, a)?, present(1, b)?, present(2, c)?, present(3, d)?]))
     }
 }
 
@@ -474,15 +446,9 @@ struct TensorDescription {
 }
 
 fn description() -> Description {
-    let of_each_flower = |name, r#type| TensorDescription {
-        name,
-        r#type,
-        shape: vec![-1],
-    };
+    let of_each_flower = |name, r#type| TensorDescription { name, r#type, shape: vec![-1] };
     Description {
-        inputs: MEASUREMENTS
-            .map(|name| of_each_flower(name, "float"))
-            .into(),
+        inputs: MEASUREMENTS.map(|name| of_each_flower(name, "float")).into(),
         outputs: vec![
             of_each_flower("output_label", "string"),
             TensorDescription {
@@ -513,10 +479,8 @@ fn bad_request(message: String) -> Response<Full<Bytes>> {
 }
 
 fn refusal(status: StatusCode, message: String) -> Response<Full<Bytes>> {
-    let refusal = Refusal {
-        status: status.as_u16(),
-        message: shortened(&message, LONGEST_MESSAGE),
-    };
+    let refusal =
+        Refusal { status: status.as_u16(), message: shortened(&message, LONGEST_MESSAGE) };
     json(status, &refusal)
 }
 
@@ -527,9 +491,7 @@ fn json(status: StatusCode, content: &impl Serialize) -> Response<Full<Bytes>> {
     };
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -556,11 +518,7 @@ mod tests {
             let ended = tokio::spawn(serve(listener, async {
                 let _ = stopped.await;
             }));
-            Self {
-                address,
-                stop,
-                ended,
-            }
+            Self { address, stop, ended }
         }
 
         /// Writes these bytes and reads the answer until the server closes.
@@ -637,10 +595,7 @@ mod tests {
         /// The JSON of the body, after a look at its length and type.
         fn json(&self) -> Value {
             assert_eq!(self.header("content-type"), Some("application/json"));
-            assert_eq!(
-                self.header("content-length"),
-                Some(self.body.len().to_string().as_str())
-            );
+            assert_eq!(self.header("content-length"), Some(self.body.len().to_string().as_str()));
             serde_json::from_slice(&self.body).unwrap()
         }
 
@@ -709,10 +664,7 @@ mod tests {
 
         let head = server.send("HEAD", "/iris/describe", b"").await;
         assert_eq!(head.status, 200);
-        assert_eq!(
-            head.header("content-length"),
-            answer.header("content-length")
-        );
+        assert_eq!(head.header("content-length"), answer.header("content-length"));
         assert_eq!(head.header("content-type"), Some("application/json"));
         assert!(head.body.is_empty());
         server.ends_well().await;
@@ -736,46 +688,26 @@ mod tests {
     #[tokio::test]
     async fn several_flowers_get_as_many_answers_in_their_order() {
         let server = RunningServer::start().await;
-        let answer = server
-            .evaluate(of(["[6.2, 5.1]", "[3.4, 3.5]", "[5.4, 1.4]", "[2.3, 0.2]"]))
-            .await;
+        let answer =
+            server.evaluate(of(["[6.2, 5.1]", "[3.4, 3.5]", "[5.4, 1.4]", "[2.3, 0.2]"])).await;
         assert_eq!(answer.status, 200);
         let tensors = answer.json();
         assert_eq!(tensors["output_label"], json!(["virginica", "setosa"]));
         let probabilities = tensors["output_probability"].as_array().unwrap();
         assert_eq!(probabilities.len(), 2);
-        assert_close(
-            &probabilities[0],
-            [4.573_030_61e-5, 0.038_411_972_3, 0.961_542_297],
-        );
-        assert_close(
-            &probabilities[1],
-            [0.981_583_495, 0.018_416_490_6, 1.449_866_74e-8],
-        );
+        assert_close(&probabilities[0], [4.573_030_61e-5, 0.038_411_972_3, 0.961_542_297]);
+        assert_close(&probabilities[1], [0.981_583_495, 0.018_416_490_6, 1.449_866_74e-8]);
 
         let answer = server.evaluate(of(["[7]", "[3]", "[5]", "[1.4]"])).await;
         assert_eq!(answer.json()["output_label"], json!(["versicolor"]));
-        assert_eq!(
-            answer.json()["output_probability"]
-                .as_array()
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(answer.json()["output_probability"].as_array().unwrap().len(), 1);
         server.ends_well().await;
     }
 
     #[tokio::test]
     async fn whole_negative_and_enormous_numbers_are_numbers() {
         let server = RunningServer::start().await;
-        for value in [
-            "3",
-            "-3",
-            "18446744073709551615",
-            "1.7e308",
-            "-1.7e308",
-            "0",
-        ] {
+        for value in ["3", "-3", "18446744073709551615", "1.7e308", "-1.7e308", "0"] {
             for tensor in MEASUREMENTS {
                 let answer = server.evaluate(with(tensor, value)).await;
                 assert_eq!(answer.status, 200, "{tensor} {value}");
@@ -784,10 +716,7 @@ mod tests {
                 assert!(SPECIES.contains(&label));
                 let probabilities = tensors["output_probability"].as_array().unwrap();
                 let sum: f64 = probabilities.iter().map(|one| one.as_f64().unwrap()).sum();
-                assert!(
-                    (sum - 1.0).abs() < 1e-12,
-                    "{tensor} {value}: {probabilities:?}"
-                );
+                assert!((sum - 1.0).abs() < 1e-12, "{tensor} {value}: {probabilities:?}");
             }
         }
         server.ends_well().await;
@@ -802,9 +731,7 @@ mod tests {
             let expected = format!("tensor `{missing}` is missing");
             server.refuses(body.to_string(), &[&expected]).await;
         }
-        server
-            .refuses("{}", &["tensor `sepal_length` is missing"])
-            .await;
+        server.refuses("{}", &["tensor `sepal_length` is missing"]).await;
         server.ends_well().await;
     }
 
@@ -814,10 +741,7 @@ mod tests {
         server
             .refuses(
                 r#"{"stepal_length": 5.1}"#,
-                &[
-                    "tensor `stepal_length` is unknown",
-                    "`sepal_length`, `sepal_width`",
-                ],
+                &["tensor `stepal_length` is unknown", "`sepal_length`, `sepal_width`"],
             )
             .await;
         // Beside four good ones too, and a long name is not repeated whole.
@@ -847,15 +771,12 @@ mod tests {
                 "[[1.0]]",
                 "[{}]",
             ] {
-                server
-                    .refuses(with(tensor, value), &[&format!("tensor `{tensor}`: ")])
-                    .await;
+                server.refuses(with(tensor, value), &[&format!("tensor `{tensor}`: ")]).await;
             }
         }
         // A long value is not repeated whole.
-        let answer = server
-            .evaluate(with("petal_width", &format!("\"{}\"", "x".repeat(100_000))))
-            .await;
+        let answer =
+            server.evaluate(with("petal_width", &format!("\"{}\"", "x".repeat(100_000)))).await;
         let message = answer.refused(400);
         assert!(message.starts_with("tensor `petal_width`: "), "{message}");
         assert!(message.chars().count() <= LONGEST_MESSAGE + 1);
@@ -866,23 +787,13 @@ mod tests {
     async fn a_number_that_is_not_finite_is_refused_with_its_tensor() {
         let server = RunningServer::start().await;
         for tensor in MEASUREMENTS {
-            for value in [
-                "1e999",
-                "-1e999",
-                "[1.0, 1e999]",
-                "NaN",
-                "Infinity",
-                "-Infinity",
-                "[NaN]",
-            ] {
-                server
-                    .refuses(with(tensor, value), &[&format!("tensor `{tensor}`: ")])
-                    .await;
+            for value in
+                ["1e999", "-1e999", "[1.0, 1e999]", "NaN", "Infinity", "-Infinity", "[NaN]"]
+            {
+                server.refuses(with(tensor, value), &[&format!("tensor `{tensor}`: ")]).await;
             }
         }
-        server
-            .refuses(with("petal_length", "1e999"), &["number out of range"])
-            .await;
+        server.refuses(with("petal_length", "1e999"), &["number out of range"]).await;
         server.ends_well().await;
     }
 
@@ -933,10 +844,7 @@ mod tests {
         let most = list(10_000);
         let answer = server.evaluate(of([&most, &most, &most, &most])).await;
         assert_eq!(answer.status, 200);
-        assert_eq!(
-            answer.json()["output_label"].as_array().unwrap().len(),
-            10_000
-        );
+        assert_eq!(answer.json()["output_label"].as_array().unwrap().len(), 10_000);
         server
             .refuses(
                 of([&most, &most, &list(10_001), &most]),
@@ -949,27 +857,14 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_is_not_json_is_refused() {
         let server = RunningServer::start().await;
-        for body in [
-            "",
-            "sepal_length=5.1",
-            "{",
-            "{\"sepal_leng",
-            "{1: 2}",
-            "\u{feff}{}",
-        ] {
+        for body in ["", "sepal_length=5.1", "{", "{\"sepal_leng", "{1: 2}", "\u{feff}{}"] {
             server.refuses(body, &["the body is not JSON: "]).await;
         }
-        server
-            .refuses(b"{\"\xff\": 1}", &["the body is not JSON: "])
-            .await;
+        server.refuses(b"{\"\xff\": 1}", &["the body is not JSON: "]).await;
         let twice = format!("{0} {0}", with("", ""));
-        server
-            .refuses(twice, &["the body is not JSON: trailing characters"])
-            .await;
+        server.refuses(twice, &["the body is not JSON: trailing characters"]).await;
         // Broken inside a value, the message also says in which tensor.
-        server
-            .refuses("{\"sepal_width\": [1, 2", &["tensor `sepal_width`: "])
-            .await;
+        server.refuses("{\"sepal_width\": [1, 2", &["tensor `sepal_width`: "]).await;
         // Deeper than any stack should follow.
         let deep = with("sepal_width", &"[".repeat(500_000));
         server.refuses(deep, &["tensor `sepal_width`: "]).await;
@@ -980,9 +875,7 @@ mod tests {
     async fn json_that_is_no_object_is_refused() {
         let server = RunningServer::start().await;
         for body in ["[5.1, 3.5, 1.4, 0.2]", "5.1", "\"setosa\"", "null", "true"] {
-            server
-                .refuses(body, &["expected an object of the tensors `sepal_length`"])
-                .await;
+            server.refuses(body, &["expected an object of the tensors `sepal_length`"]).await;
         }
         server.ends_well().await;
     }
@@ -1071,10 +964,7 @@ mod tests {
             }
         }
         // A query is no part of the path.
-        assert_eq!(
-            server.send("GET", "/iris/describe?v=1", b"").await.status,
-            200
-        );
+        assert_eq!(server.send("GET", "/iris/describe?v=1", b"").await.status, 200);
         server.ends_well().await;
     }
 
@@ -1082,11 +972,7 @@ mod tests {
     async fn a_wrong_method_is_told_the_right_one() {
         let server = RunningServer::start().await;
         for (path, methods, allowed) in [
-            (
-                "/iris/describe",
-                ["POST", "PUT", "DELETE", "OPTIONS"],
-                "GET, HEAD",
-            ),
+            ("/iris/describe", ["POST", "PUT", "DELETE", "OPTIONS"], "GET, HEAD"),
             ("/iris/eval", ["GET", "PUT", "DELETE", "OPTIONS"], "POST"),
         ] {
             for method in methods {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::switch::Switch;
-use super::{Client, Load};
+use super::{Busy, Load};
 use crate::live::NamespaceInForce;
 use crate::policy::{Grant, Permit, SecretUsed};
 use crate::settings::Limits;
@@ -43,7 +43,7 @@ pub struct Flight {
     pub waiting: Switch,
     /// Ends the response: the stream of HTTP/2, or the connection.
     stream: Rc<Switch>,
-    client: Rc<Client>,
+    _busy: Busy,
     _load: Load,
     response_due: Cell<Option<Instant>>,
     response_timeout: Cell<Duration>,
@@ -62,11 +62,10 @@ impl Flight {
         namespace: Arc<NamespaceInForce>,
         permit: &Permit,
         stream: Rc<Switch>,
-        client: Rc<Client>,
+        busy: Busy,
         load: Load,
     ) -> Self {
         namespace.site.metrics.in_flight.inc();
-        client.busy.set(client.busy.get() + 1);
         Self {
             grant: permit.grant(),
             by_previous_secret: permit.secret_used() == Some(SecretUsed::Previous),
@@ -75,7 +74,7 @@ impl Flight {
             answered: Cell::new(false),
             waiting: Switch::default(),
             stream,
-            client,
+            _busy: busy,
             _load: load,
             response_due: Cell::new(None),
             response_timeout: Cell::new(Duration::MAX),
@@ -153,11 +152,6 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.namespace.site.metrics.in_flight.dec();
-        let busy = self.client.busy.get().saturating_sub(1);
-        self.client.busy.set(busy);
-        if busy == 0 {
-            (self.client.on_idle)();
-        }
     }
 }
 

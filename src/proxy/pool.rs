@@ -29,6 +29,7 @@ use tokio_rustls::TlsConnector;
 use super::LocalExecutor;
 use super::flight::{Ending, InFlight};
 use super::relay::OutBody;
+use super::socket::Socket;
 use crate::policy::Permit;
 use crate::settings::Scheme;
 use crate::upstream::{AtEndpoint, Upstream};
@@ -73,67 +74,6 @@ pub(super) struct Http1 {
 
 type Http2 = http2::SendRequest<OutBody>;
 type Io = TokioIo<Socket>;
-
-trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
-impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Stream for S {}
-
-/// A socket to a model server, in clear or in TLS.
-enum Socket {
-    Clear(TcpStream),
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
-}
-
-impl Socket {
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut dyn Stream> {
-        match self.get_mut() {
-            Self::Clear(stream) => Pin::new(stream),
-            Self::Tls(stream) => Pin::new(&mut **stream),
-        }
-    }
-}
-
-impl tokio::io::AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        self.stream().poll_read(cx, buf)
-    }
-}
-
-impl tokio::io::AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        self.stream().poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        self.stream().poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Clear(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.stream().poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.stream().poll_shutdown(cx)
-    }
-}
 
 impl Http1 {
     /// Moves the connection along; reads and writes what can be.
@@ -410,7 +350,7 @@ impl Pool {
                     .map_err(|error| std::io::Error::other(error.to_string()))?;
                 let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await?;
                 let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                (Socket::Tls(Box::new(stream)), speaks_http2)
+                (Socket::Tls(Box::new(stream.into())), speaks_http2)
             }
             (Scheme::Https, None) => return Err(std::io::ErrorKind::Unsupported.into()),
         };

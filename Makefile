@@ -1,0 +1,53 @@
+# `make` lists the targets.
+
+CARGO ?= cargo
+# Written once, never rebuilt: incremental compilation would only cost disk and time.
+export CARGO_INCREMENTAL = 0
+
+target := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# Where tests/e2e finds its Python programs.
+export E2E_PYTHON_ENVIRONMENT = $(target)/e2e-venv
+
+# cargo-nextest runs every test in a process of its own, and all of them side by side.
+nextest := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
+ifdef nextest
+run_tests = $(CARGO) nextest run --locked --no-fail-fast
+else
+run_tests = $(CARGO) test --locked --no-fail-fast
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run check lint test e2e-tools bench bench-peers image audit
+
+help: ## this list
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+run: ## the gate, a model server and the token page in one process
+	$(CARGO) run --release --locked -- demo
+
+check: lint ## formatting, lints, documentation, unit and integration tests: before each commit
+	$(run_tests) --lib --bins --test it
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --no-deps --document-private-items
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check bans licenses sources; fi
+
+test: e2e-tools lint ## all of `check`, and real clients and model servers around the binary
+	$(run_tests) --lib --bins --test it --test e2e
+
+e2e-tools: ## installs what the end-to-end tests drive, where it is missing
+	@tests/e2e/install-tools $(E2E_PYTHON_ENVIRONMENT)
+
+bench: ## the cost of a decision, of reading a body, of a refusal
+	$(CARGO) bench --locked
+
+bench-peers: ## the gate beside other gateways under the same load
+	benches/peers/run
+
+image: ## builds the container image with buildah, then runs it
+	tests/image/build-and-run $(target)/image
+
+audit: ## known vulnerabilities among the dependencies (downloads the list of them)
+	$(CARGO) deny check advisories

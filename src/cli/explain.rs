@@ -1,0 +1,160 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::moment;
+use super::output::{self, Cell, Failure, Outcome, Table};
+use super::routes::RouteView;
+use super::target::Target;
+use crate::policy::{Ask, Caller, Decision, Policy, Reason, RequestPath, Step, compile};
+
+/// Say whether a request would be allowed, and which rule decides.
+///
+/// Judges a request with the files as they are, as the gate would. It needs no secret and sends
+/// nothing. The exit code is 0 whatever the answer is.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  faregate explain --token-id tk_9ZfQ2mB7xLrA --method POST --path /iris/eval
+  faregate explain --token-id tk_9ZfQ2mB7xLrA --method GET --path '/v2/models/iris?model=iris' --json")]
+pub(super) struct Explain {
+    /// The id of the token that the request would bring.
+    #[arg(long, value_name = "ID")]
+    token_id: String,
+    /// The request's method, in upper case.
+    #[arg(long, value_name = "METHOD", value_parser = parsed_method)]
+    method: String,
+    /// The request's path, with its query if it has one.
+    #[arg(long, value_name = "PATH")]
+    path: String,
+    /// A header of the request, `Name: value`; may be given several times. No rule reads headers
+    /// but for the credential, which `--token-id` stands for.
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parsed_header)]
+    headers: Vec<Header>,
+    /// A file with the body of the request. No rule of this version reads it.
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Answer<'r> {
+    allowed: bool,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_deny: Option<&'static str>,
+    route: Option<RouteView<'r>>,
+    steps: Vec<StepView>,
+}
+
+#[derive(Serialize)]
+struct StepView {
+    rule: &'static str,
+    found: String,
+}
+
+impl Explain {
+    pub(super) fn run(self) -> Outcome {
+        let opened = self.target.open()?;
+        if let Some(body) = &self.body {
+            std::fs::metadata(body)
+                .map_err(|error| Failure::Message(format!("{}: {error}", body.display())))?;
+        }
+        if self.body.is_some() || !self.headers.is_empty() {
+            output::note("No rule of this version reads headers or bodies; they change nothing.");
+        }
+        let loaded = opened.store.load()?;
+        let policy = compile(&loaded.document, opened.rules().clone())
+            .map_err(|problems| opened.store.problems(problems))?
+            .policy;
+        let answer = self.answer(&policy)?;
+        if self.json {
+            output::print_json(&answer)?;
+        } else {
+            output::print(&told(&answer).text())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn answer<'p>(&self, policy: &'p Policy) -> Result<Answer<'p>, Failure> {
+        let refused = |reason: &'static str, rule, found: String| Answer {
+            allowed: false,
+            reason,
+            would_deny: None,
+            route: None,
+            steps: vec![StepView { rule, found }],
+        };
+        if matches!(self.method.as_str(), "CONNECT" | "TRACE") {
+            let found = format!("`{}` is never forwarded (405)", self.method);
+            return Ok(refused("method_not_allowed", "method", found));
+        }
+        let (path, query) = match self.path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (self.path.as_str(), None),
+        };
+        let path = match RequestPath::parse(path) {
+            Ok(path) => path,
+            Err(error) => return Ok(refused(Reason::BadPath.as_str(), "path", error.to_string())),
+        };
+        let caller = Caller::Known(&self.token_id);
+        let ask = Ask { method: &self.method, path, query, caller, now: moment::now()? };
+        let explanation = policy.explain(&ask);
+        let (reason, would_deny) = match &explanation.decision {
+            Decision::Allow(permit) => ("allowed", permit.would_deny().map(Reason::as_str)),
+            Decision::Deny(denial) => (denial.reason.as_str(), None),
+        };
+        Ok(Answer {
+            allowed: reason == "allowed",
+            reason,
+            would_deny,
+            route: explanation.route.map(RouteView::new),
+            steps: explanation
+                .steps
+                .into_iter()
+                .map(|Step { rule, found }| StepView { rule, found })
+                .collect(),
+        })
+    }
+}
+
+fn told(answer: &Answer<'_>) -> Table {
+    let mut table = Table::bare();
+    let verdict = match (answer.allowed, answer.would_deny) {
+        (true, None) => Cell::good("yes"),
+        (true, Some(reason)) => {
+            Cell::bad(format!("yes, only because nothing is enforced; else no: {reason}"))
+        }
+        (false, _) => Cell::bad(format!("no: {}", answer.reason)),
+    };
+    table.row(vec![Cell::heading("allowed"), verdict]);
+    for (number, step) in answer.steps.iter().enumerate() {
+        let decides = number + 1 == answer.steps.len();
+        let rule = if decides { Cell::heading(step.rule) } else { Cell::plain(step.rule) };
+        let mark = if decides { "  <- decides" } else { "" };
+        table.row(vec![rule, Cell::plain(format!("{}{mark}", step.found))]);
+    }
+    table
+}
+
+fn parsed_method(text: &str) -> Result<String, String> {
+    let is_token = !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_'));
+    if is_token { Ok(text.into()) } else { Err("write a method in upper case, such as GET".into()) }
+}
+
+/// Its form is checked, and that is all.
+#[derive(Clone)]
+struct Header;
+
+fn parsed_header(text: &str) -> Result<Header, String> {
+    match text.split_once(':') {
+        Some((name, _)) if !name.trim().is_empty() => Ok(Header),
+        _ => Err("write it as 'Name: value'".into()),
+    }
+}
