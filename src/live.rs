@@ -285,7 +285,7 @@ impl Keeper {
         let gate = self.live.gate();
         let Some(before) = gate.namespace_named(&file.namespace) else { return Ok(()) };
         let site = Arc::clone(&before.site);
-        let generation = loaded.generation.clone();
+        let generation = loaded.generation;
         let (next, warnings) = in_force(&site, loaded, &self.metrics)
             .map_err(|problems| format!("{}", file.store.problems(problems)))?;
         log_warnings(&warnings, &file.store);
@@ -297,7 +297,7 @@ impl Keeper {
             .collect();
         self.live.swap(Gate::new(namespaces, gate.limits, gate.access_log));
         (self.barrier)();
-        let old = std::mem::replace(&mut file.generation, generation.clone());
+        let old = std::mem::replace(&mut file.generation, generation);
         file.failing = None;
         let namespace = Arc::clone(&file.namespace);
         self.tell_in_force(&namespace, Some(&old), &generation);
@@ -357,7 +357,7 @@ fn load_all(settings: Vec<Namespace>, metrics: &Arc<Metrics>) -> Result<AllLoade
         watch.note();
         let site = site(namespace, metrics)?;
         let loaded = store.load()?;
-        let generation = loaded.generation.clone();
+        let generation = loaded.generation;
         let (next, more) = in_force(&site, loaded, metrics).map_err(|p| store.problems(p))?;
         log_warnings(&more, &store);
         warnings.extend(more);

@@ -426,9 +426,9 @@ pub struct RouteTable {
 
 #[derive(Debug, Default)]
 struct Node {
-    literals: Vec<(Box<str>, Node)>,
+    literals: Vec<(Box<str>, Self)>,
     /// By suffix, longest first; the empty suffix is last.
-    parameters: Vec<(Box<str>, Node)>,
+    parameters: Vec<(Box<str>, Self)>,
     rest: Vec<usize>,
     here: Vec<usize>,
 }

@@ -54,7 +54,7 @@ pub struct Flight {
     /// Bytes of the client's body.
     pub bytes_in: Cell<u64>,
     place: Cell<usize>,
-    list: RefCell<std::rc::Weak<RefCell<Slab<Rc<Flight>>>>>,
+    list: RefCell<std::rc::Weak<RefCell<Slab<Rc<Self>>>>>,
 }
 
 impl Flight {

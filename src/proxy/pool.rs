@@ -109,7 +109,8 @@ struct Pool {
 
 #[derive(Default)]
 struct EndpointPool {
-    /// Last used last: the others may rest and be closed.
+    /// Last used last: the others may rest and be closed. Boxed: they move in and out all the time.
+    #[allow(clippy::vec_box, reason = "a connection is large, and moves at every request")]
     idle: RefCell<Vec<Box<Http1>>>,
     http2: RefCell<Option<Http2>>,
     /// Held while an HTTP/2 connection is made, so that a burst of requests makes one.

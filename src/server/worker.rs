@@ -105,7 +105,6 @@ impl Workers {
     }
 
     /// What waits until no worker judges by what was in force before.
-    #[must_use]
     pub fn barrier(&self) -> impl Fn() + Send + use<> {
         let orders: Vec<_> = self.workers.iter().map(|worker| worker.orders.clone()).collect();
         move || {

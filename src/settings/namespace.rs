@@ -48,16 +48,7 @@ fn namespace(
     names: &mut BTreeMap<String, usize>,
     all_hosts: &mut BTreeMap<HostPattern, usize>,
 ) -> Option<Namespace> {
-    let name = table
-        .parsed("name", "default", name)
-        .unwrap_or_else(|| Placed::new("default".into(), table.line()));
-    if let Some(line) = names.insert(name.value.clone(), name.line) {
-        table.problem(
-            name.line,
-            format!("the namespace of line {line} has the same name"),
-            "give each namespace a `name` of its own",
-        );
-    }
+    let name = name(table, names);
     let hosts = hosts(table, all_hosts);
     let tokens = tokens(table, context);
     let credentials = credentials(table, context);
@@ -75,7 +66,7 @@ fn namespace(
     let upstream = upstream(table, context);
     let models = models(table, context);
     Some(Namespace {
-        name: name.value,
+        name,
         hosts,
         tokens: tokens?,
         profiles,
@@ -87,7 +78,27 @@ fn namespace(
     })
 }
 
-fn name(text: &str) -> Result<String, Complaint> {
+fn name(table: &mut Table<'_>, names: &mut BTreeMap<String, usize>) -> String {
+    const DEFAULT: &str = "default";
+    let is_given = table.kind("name").is_some();
+    let name = table.parsed("name", DEFAULT, parse_name);
+    if name.is_none() && is_given {
+        // Told already; it is not `default` that was meant.
+        return String::new();
+    }
+    let Placed { value: name, line } =
+        name.unwrap_or_else(|| Placed::new(DEFAULT.into(), table.line()));
+    if let Some(before) = names.insert(name.clone(), line) {
+        table.problem(
+            line,
+            format!("the namespace of line {before} has the same name"),
+            "give each namespace a `name` of its own",
+        );
+    }
+    name
+}
+
+fn parse_name(text: &str) -> Result<String, Complaint> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if text.is_empty() || text.len() > 64 || !text.bytes().all(allowed) {
         return Err(Complaint::new(
@@ -99,25 +110,29 @@ fn name(text: &str) -> Result<String, Complaint> {
 }
 
 fn hosts(table: &mut Table<'_>, all: &mut BTreeMap<HostPattern, usize>) -> Vec<HostPattern> {
-    let list = table.strings("hosts").unwrap_or_else(|| {
-        let line = table.line();
-        Placed::new(vec![Placed::new("*".into(), line)], line)
-    });
-    if list.value.is_empty() {
+    let is_given = table.kind("hosts").is_some();
+    let list = table.strings("hosts").map_or_else(Vec::new, |list| list.value);
+    let list = if is_given { list } else { vec![Placed::new("*".into(), table.line())] };
+    if table.has_empty_list("hosts") {
         table.problem(
-            list.line,
+            table.line_of("hosts"),
             "`hosts` is empty, so no request would find the namespace",
             "write the hosts that clients name, or [\"*\"] for every one",
         );
     }
     let mut hosts = Vec::new();
-    for Placed { value: text, line } in list.value {
+    for Placed { value: text, line } in list {
         match host_pattern(&text) {
             Ok(host) => {
                 if let Some(before) = all.insert(host.clone(), line) {
+                    let what = if is_given {
+                        format!("an entry of `hosts` stands on line {before} already")
+                    } else {
+                        format!("without `hosts` it is for every host, as that of line {before}")
+                    };
                     table.problem(
                         line,
-                        format!("an entry of `hosts` stands on line {before} already"),
+                        what,
                         "let each host belong to one namespace, and name it once",
                     );
                 } else {
@@ -153,11 +168,11 @@ fn credentials(table: &mut Table<'_>, context: &mut Context<'_>) -> Vec<Credenti
             CredentialPlace::Basic,
         ];
     };
-    if list.value.is_empty() {
+    if table.has_empty_list("credentials") {
         table.problem(
             list.line,
             "`credentials` is empty, so nobody could present a token",
-            "remove it, or write such as [\"bearer\"]",
+            "remove the key, or write places, for example [\"bearer\"]",
         );
     }
     let mut places = Vec::new();
@@ -188,11 +203,13 @@ fn credentials(table: &mut Table<'_>, context: &mut Context<'_>) -> Vec<Credenti
 
 fn credential_place(text: &str) -> Result<CredentialPlace, Complaint> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let (kind, name) = text.split_once(':').unwrap_or((text, ""));
-    match (kind, name) {
-        ("bearer", "") => Ok(CredentialPlace::Bearer),
-        ("basic", "") => Ok(CredentialPlace::Basic),
-        ("websocket-protocol", "") => Ok(CredentialPlace::WebSocketProtocol),
+    match text {
+        "bearer" => return Ok(CredentialPlace::Bearer),
+        "basic" => return Ok(CredentialPlace::Basic),
+        "websocket-protocol" => return Ok(CredentialPlace::WebSocketProtocol),
+        _ => {}
+    }
+    match text.split_once(':').unwrap_or((text, "")) {
         ("header", name) => header_name(name).map(CredentialPlace::Header),
         ("query", "model") => Err(Complaint::new(
             "is the query parameter that names the model",
@@ -208,7 +225,7 @@ fn credential_place(text: &str) -> Result<CredentialPlace, Complaint> {
         }
         ("cookie", _) => Err(Complaint::new(
             "has no name of a cookie after `cookie:`",
-            "write such as \"cookie:token\"",
+            "for example \"cookie:token\"",
         )),
         _ => Err(Complaint::new(
             "is no place of a credential",

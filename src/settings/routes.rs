@@ -40,11 +40,9 @@ pub(super) fn routes(namespace: &mut Table<'_>, context: &mut Context<'_>) -> Ro
         own.finish();
     }
     let names = namespace.strings("profiles");
-    are_asked_for |= match &names {
-        Some(names) => !names.value.is_empty(),
-        // A value that is no list was told already.
-        None => namespace.kind("profiles").is_some(),
-    };
+    are_asked_for |= names.is_some() && !namespace.has_empty_list("profiles");
+    // A value that is no list was told already.
+    are_asked_for |= names.is_none() && namespace.kind("profiles").is_some();
     let profiles = profiles(namespace, names.map(|names| names.value).unwrap_or_default());
     for profile in &profiles {
         if let Err(problems) = add_profile(&mut table, profile.value) {
@@ -113,7 +111,7 @@ fn default_model(namespace: &mut Table<'_>) -> Option<ModelId> {
     let model = namespace.parsed("default_model", "llama", |text| {
         ModelId::parse(text).map_err(|error| {
             strict_toml::Complaint::new(
-                format!("is no model id: {error}"),
+                format!("is no model id ({error})"),
                 "write the id of a model, without `*`",
             )
         })

@@ -82,7 +82,7 @@ fn endpoints(table: &mut Table<'_>, context: &mut Context<'_>) -> Option<Vec<End
     const REMEDY: &str = "write `endpoints = [\"http://127.0.0.1:8000\"]`: the model server";
     table.must_have("endpoints", REMEDY);
     let list = table.strings("endpoints")?;
-    if list.value.is_empty() {
+    if table.has_empty_list("endpoints") {
         table.problem(list.line, "`endpoints` is empty", REMEDY);
         return None;
     }
@@ -128,7 +128,7 @@ pub(super) fn models(namespace: &mut Table<'_>, context: &mut Context<'_>) -> Ve
         let resource = table.parsed("resource", "iris*", |text| {
             Pattern::parse(text).map_err(|error| {
                 Complaint::new(
-                    format!("is no pattern: {error}"),
+                    format!("is no pattern ({error})"),
                     "write a model id, `prefix*`, or `*`",
                 )
             })

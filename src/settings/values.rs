@@ -25,7 +25,7 @@ impl Context<'_> {
 
     /// Takes the path of a file.
     pub(super) fn path(&self, table: &mut Table<'_>, name: &'static str) -> Option<PathBuf> {
-        let path = table.parsed(name, "name.pem", |text| {
+        let path = table.parsed(name, "path/to/file", |text| {
             if text.is_empty() || text.contains('\0') {
                 return Err(Complaint::new("is no path of a file", "write the path of a file"));
             }

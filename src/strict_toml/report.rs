@@ -21,7 +21,7 @@ struct Found {
 /// What a problem is about, which decides whether it is believed after a syntax error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum About {
-    /// The text is no TOML here, or has a key twice.
+    /// The text is no TOML here.
     Syntax,
     /// Something that is there.
     Presence,

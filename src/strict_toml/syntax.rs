@@ -33,34 +33,44 @@ pub(super) fn tell(errors: &[Error], report: &Report<'_>) -> Option<usize> {
             break;
         }
         broken_lines.push(line);
-        report.tell(
-            About::Syntax,
-            Some(line),
-            format!("this is no TOML: {}", error.message()),
-            remedy(error.message()),
-        );
+        let is_without_quotes = error.message().starts_with("string values must be quoted");
+        let (what, remedy) = match report.text.get(span).map(str::trim) {
+            Some("") if is_without_quotes => ("a value is missing", "write a value after the `=`"),
+            _ if is_without_quotes => ("the value is no number, no date, and not in quotes", QUOTE),
+            _ => (error.message(), remedy(error.message())),
+        };
+        report.tell(About::Syntax, Some(line), format!("this is no TOML: {what}"), remedy);
     }
     broken_lines.into_iter().min()
 }
 
 fn tell_duplicate(span: Range<usize>, line: usize, report: &Report<'_>) {
+    let is_table = report.text.get(..span.start).is_some_and(|before| before.ends_with('['));
     let what = match report.text.get(span).and_then(plain_name) {
         Some(name) => format!("`{name}` stands twice"),
         None => "a key stands twice".into(),
     };
-    report.tell(
-        About::Syntax,
-        Some(line),
-        what,
-        "keep one of the two; of several tables in a list, each has its name in `[[…]]`",
-    );
+    let remedy = if is_table {
+        "keep one of the tables; each table of a list has its name in `[[…]]`"
+    } else {
+        "keep one of the two"
+    };
+    report.tell(About::Presence, Some(line), what, remedy);
 }
 
+const QUOTE: &str = "write `true`, `false`, a number, a date, or a string in double quotes";
+
 fn remedy(message: &str) -> &'static str {
+    const ESCAPE: &str = "write `\\\\` for a backslash, or the string in single quotes";
     // The parser has no codes for its messages; one that it words anew gets the last remedy.
     let remedies = [
-        ("must be quoted", "write the value in double quotes"),
-        ("invalid basic string", "close the string with `\"`, and write `\\\\` for a backslash"),
+        ("boolean", QUOTE),
+        ("unicode", ESCAPE),
+        ("escape", ESCAPE),
+        (
+            "invalid basic string",
+            "close the string with `\"`, and write `\\\\` for a backslash in it",
+        ),
         ("string", "close the string with the quote that opened it"),
         ("unclosed array table", "close the table's name with `]]`"),
         ("unclosed table", "close the table's name with `]`"),

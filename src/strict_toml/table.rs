@@ -74,6 +74,13 @@ impl<'r> Table<'r> {
         self.entries.get(name).is_some_and(|value| value.get_ref().as_str() == Some(text))
     }
 
+    /// Whether a key's value is a list without an entry. Does not take the key.
+    #[must_use]
+    pub fn has_empty_list(&self, name: &str) -> bool {
+        let value = self.entries.get(name);
+        value.is_some_and(|value| value.get_ref().as_array().is_some_and(|list| list.is_empty()))
+    }
+
     /// Tells a problem; line 0 is the file as a whole.
     pub fn problem(&self, line: usize, what: impl AsRef<str>, remedy: impl AsRef<str>) {
         let line = (line > 0).then_some(line);

@@ -5,6 +5,7 @@ use crate::policy::{
 };
 use crate::token::Digest;
 
+use super::place::Kind;
 use super::table::Table;
 use super::{Reading, read, read_piece};
 
@@ -97,14 +98,18 @@ fn end_of_piece(text: &str) -> usize {
 
 fn version(root: &mut Table<'_>) {
     const REMEDY: &str = "write `version = 1` at the top of the file";
-    if root.kind("version").is_none() {
-        root.missing("`version` is missing", REMEDY);
-        root.ignore("version");
-    } else if let Some(version) = root.integer("version", 0..=u64::MAX)
-        && version.value != VERSION
-    {
-        root.problem(version.line, "`version` is not one that is known here", REMEDY);
+    match root.kind("version") {
+        None => root.missing("`version` is missing", REMEDY),
+        Some(Kind::Integer) => {
+            if let Some(version) = root.integer("version", 0..=u64::MAX)
+                && version.value != VERSION
+            {
+                root.problem(version.line, "`version` is not one that is known here", REMEDY);
+            }
+        }
+        Some(_) => root.problem(root.line_of("version"), "`version` is no whole number", REMEDY),
     }
+    root.ignore("version");
 }
 
 fn entries(root: &mut Table<'_>) -> Document {
@@ -189,4 +194,120 @@ fn hash(table: &mut Table<'_>) -> Placed<String> {
 fn stand_in(table: &Table<'_>) -> Placed<String> {
     let line = table.line();
     Placed::new(format!("stand-in.for.what.line.{line}.lacks"), line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(table: &str, name: &str, number: usize) -> String {
+        let hash = Digest::blake3(&number.to_le_bytes()).to_file_form();
+        format!("\n[[{table}]]\n{name} = \"x{number}\"\nhash = \"{hash}\"\n")
+    }
+
+    /// A file long enough for several pieces, with something put in after some entries.
+    fn long_file(put_in: &str, every: usize) -> String {
+        let mut text = String::from("version = 1\n");
+        for number in 0..3 * PIECE_BYTES / 100 {
+            text += &entry("token", "id", number);
+            if number % every == 0 {
+                text += put_in;
+            }
+        }
+        text
+    }
+
+    fn read_whole(text: &str) -> Reading<Document> {
+        read(text, |root| {
+            version(root);
+            entries(root)
+        })
+    }
+
+    fn lines(document: &Document) -> Vec<usize> {
+        let tokens = document.tokens.iter().flat_map(|token| [token.id.line, token.hash.line]);
+        tokens.chain(document.admins.iter().map(|admin| admin.name.line)).collect()
+    }
+
+    #[test]
+    fn pieces_make_the_same_document_with_the_same_lines() {
+        for put_in in [
+            "",
+            "# a comment\n",
+            "name = \"\"\"a\n[[token]]\nb\"\"\"\n",
+            "name = '''\n\n[[token]]\n'''\n",
+            "resources = [\n\"a\",\n# ]\n]\n",
+            "groups = [\"é\", \"漢字\"]\r\n",
+            "[token.limits]\nburst = 1\nrequests_per_second = 1\n",
+            "labels.team = \"a\"\nlabels.\"[[token]]\" = \"b\"\n",
+            "[[admin]]\nname = \"a\"\nhash = \"b\"\n[token.limits]\nburst = 1\n",
+        ] {
+            let text = long_file(put_in, 7);
+            let whole = read_whole(&text);
+            assert!(whole.problems.is_empty(), "{put_in}: {}", whole.problems);
+            let lenient = read_leniently(&text);
+            assert!(lenient.problems.is_empty(), "{put_in}: {}", lenient.problems);
+            assert!(lenient.value == whole.value, "{put_in}");
+            assert_eq!(lines(&lenient.value), lines(&whole.value), "{put_in}");
+            // A cut may fall into a text that looks like an entry: the file is then read whole.
+            if !put_in.contains("\n[[token]]") {
+                assert!(read_in_pieces(&text).is_some(), "{put_in}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_only_the_whole_file_tells_is_told_by_it() {
+        for (put_in, every) in [
+            ("colour = 1\n", 2_000),
+            ("hash = \"\"\n", 1_000),
+            ("[[tokens]]\n", 1_500),
+            ("[token]\n", 1_000),
+            ("version = 1\n", 1_999),
+            ("name = \"\"\"a\n", 1_700),
+            ("resources = [\n", 1_900),
+            ("\n[admin.x]\n", 1_234),
+        ] {
+            let text = long_file(put_in, every);
+            assert!(read_in_pieces(&text).is_none(), "{put_in}");
+            let (whole, lenient) = (read_whole(&text), read_leniently(&text));
+            assert!(!whole.problems.is_empty(), "{put_in}");
+            assert_eq!(lenient.problems, whole.problems, "{put_in}");
+        }
+    }
+
+    #[test]
+    fn a_list_entry_may_have_its_table_in_the_next_piece() {
+        // The one table header that belongs to an entry of an earlier piece.
+        let admin = entry("admin", "name", 0);
+        let filler = "# filler\n".repeat(PIECE_BYTES / 9 + 1);
+        let token = entry("token", "id", 1);
+        let text = format!(
+            "version = 1\n{token}{filler}{token2}[token.limits]\nburst = 2\n{admin}",
+            token2 = entry("token", "id", 2)
+        );
+        let document = read_token_file(&text).unwrap();
+        assert!(document.tokens[0].limits.is_none());
+        assert_eq!(document.tokens[1].limits.unwrap().burst, Some(2));
+        assert_eq!(document.admins.len(), 1);
+    }
+
+    #[test]
+    fn a_part_that_is_missing_does_not_hide_other_problems() {
+        let text = "version = 1\n[[token]]\nresources = [\"a*b\"]\n[[token]]\n[[admin]]\n";
+        let problems = judge_token_file(text, Arc::default()).err().unwrap().sorted();
+        let told: Vec<_> = problems.iter().map(|p| (p.line.unwrap(), p.what.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                (2, "`id` is missing in `[[token]]`"),
+                (2, "`hash` is missing in `[[token]]`"),
+                (3, "a pattern in `resources` is not one: `*` may stand only at the end"),
+                (4, "`id` is missing in `[[token]]`"),
+                (4, "`hash` is missing in `[[token]]`"),
+                (5, "`name` is missing in `[[admin]]`"),
+                (5, "`hash` is missing in `[[admin]]`"),
+            ]
+        );
+    }
 }

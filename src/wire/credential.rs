@@ -162,9 +162,8 @@ impl CredentialPlaces {
             }
         }
         for name in &self.cookies {
-            found.add_place(cookies(headers).filter_map(|(key, value)| {
-                (key == name.as_bytes()).then(|| Claim::borrowed(value))
-            }));
+            let named = cookies(headers).filter(|(key, _)| *key == name.as_bytes());
+            found.add_place(named.map(|(_, value)| Claim::borrowed(value)));
         }
         if self.websocket_protocol && is_upgrade {
             found.add_place(subprotocols(headers).filter_map(|protocol| {
