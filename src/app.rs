@@ -87,7 +87,7 @@ fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
         log_warning(config, warning);
     }
     let fixed = Fixed::of(&settings);
-    let metrics = Arc::new(Metrics::new(true)?);
+    let metrics = Arc::new(Metrics::new(settings.ops.token_series)?);
     let (mut keeper, _) = Keeper::open(settings, Arc::clone(&metrics))?;
     let tls = fixed.data.tls.as_ref().map(TlsKeeper::open).transpose()?;
     let in_force = tls.as_ref().map(TlsKeeper::in_force);

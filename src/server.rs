@@ -53,6 +53,27 @@ pub fn listen(listener: &'static str, address: SocketAddr) -> Result<TcpListener
     Ok(opened)
 }
 
+/// Starts a thread without which the gate must not go on: when it panics, the process ends, and
+/// whoever watches over it starts it anew. A gate that serves by a policy nobody can change, or
+/// hands connections to a worker that is gone, would look well from outside.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn vital_thread(
+    name: String,
+    work: impl FnOnce() + Send + 'static,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let told = name.clone();
+    std::thread::Builder::new().name(name).spawn(move || {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
+            tracing::error!(thread = told, "a vital thread panicked, the gate ends");
+            // Time for the line to be written.
+            std::thread::sleep(PAUSE);
+            std::process::exit(1);
+        }
+    })
+}
+
 /// Accepts client connections until `stop` changes, and spreads them over the workers.
 pub async fn accept(
     listener: TcpListener,

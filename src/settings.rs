@@ -91,6 +91,8 @@ pub enum AuditLog {
 pub struct OpsListener {
     /// The address.
     pub listen: SocketAddr,
+    /// Whether each token has series of its own.
+    pub token_series: bool,
 }
 
 /// Answers for other gateways.

@@ -367,10 +367,11 @@ impl<'d> Reading<'d> {
                 );
             })
             .ok()?;
-        if let Some(line) = self.digests.insert(*digest.bytes(), hash.line) {
+        if let Some(other) = self.digests.insert(*digest.bytes(), hash.line) {
+            // Administrators are read first wherever they stand; the later line is the wrong one.
             self.problem(
-                hash.line,
-                format!("the same hash stands on line {line} already"),
+                hash.line.max(other),
+                format!("the same hash stands on line {} already", hash.line.min(other)),
                 "one secret belongs to one entry: issue another for this one",
             );
         }

@@ -15,7 +15,7 @@ pub enum ModelError {
     #[error("it is longer than 256 bytes")]
     TooLong,
     /// A control character, white space, or one of `\ ? # % ;`; in an id also `*`.
-    #[error("it holds white space, a control character, or one of \\ ? # % ;")]
+    #[error("it holds white space, a control character, or one of `\\?#%;`")]
     Character,
     /// An empty, `.` or `..` segment, or a `/` at either end.
     #[error("it has an empty, `.` or `..` segment, or `/` at an end")]

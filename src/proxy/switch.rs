@@ -60,7 +60,7 @@ pub async fn until_off<F: Future>(switch: &Switch, future: F) -> Option<F::Outpu
 
 /// Runs a future; none when it panics. What it held is dropped then, so a panic costs one request.
 pub async fn catching_panics<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = Box::pin(future);
+    let mut future = pin!(future);
     poll_fn(|cx| {
         // Nothing of the future is looked at again after a panic.
         catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)))

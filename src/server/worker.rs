@@ -79,9 +79,9 @@ impl Workers {
             .map(|number| {
                 let (orders, receiver) = unbounded_channel();
                 let (shared, tls) = (Arc::clone(shared), tls.cloned());
-                let thread = thread::Builder::new()
-                    .name(format!("worker-{number}"))
-                    .spawn(move || run(shared, tls, receiver))?;
+                let thread = super::vital_thread(format!("worker-{number}"), move || {
+                    run(shared, tls, receiver);
+                })?;
                 Ok(Handle { orders, connections: Arc::default(), thread })
             })
             .collect::<std::io::Result<_>>()?;

@@ -71,10 +71,11 @@ pub(super) fn ops(root: &mut Table<'_>, addresses: &mut Addresses) -> OpsListene
     let mut table = root.table("ops");
     let default = SocketAddr::new(EVERYWHERE, 9902);
     let listen = addresses.take(table.as_mut(), "[ops]", default);
+    let token_series = table.as_mut().and_then(|table| table.boolean("token_series"));
     if let Some(table) = table {
         table.finish();
     }
-    OpsListener { listen }
+    OpsListener { listen, token_series: token_series.is_none_or(|given| given.value) }
 }
 
 pub(super) fn admin(
