@@ -145,6 +145,7 @@ impl Outcome {
         }
         let kind = match refusal {
             Refusal::Unreachable => UpstreamError::Connect,
+            Refusal::NoEndpoint => UpstreamError::NoEndpoint,
             Refusal::UpstreamTimeout => UpstreamError::Timeout,
             Refusal::UpstreamReset => UpstreamError::Reset,
             Refusal::UpstreamProtocol => UpstreamError::Protocol,

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use smallvec::SmallVec;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -163,8 +164,9 @@ impl Pools {
         let message = Message { target, host, takes_trailers };
         let pool = self.pool(&upstream);
         let mut tried: SmallVec<[usize; 4]> = SmallVec::new();
+        let mut failed = Refusal::NoEndpoint;
         loop {
-            let Some(place) = upstream.pick(&tried) else { return Err(Refusal::Unreachable) };
+            let Some(place) = upstream.pick(&tried) else { return Err(failed) };
             tried.push(place);
             let trial = pool.try_endpoint(place, request, &message, upgrade.as_ref(), flight);
             match trial.await {
@@ -172,7 +174,11 @@ impl Pools {
                     answer.upgrade = server.zip(upgrade).map(|(s, (_, client))| (client, s));
                     return Ok(answer);
                 }
-                Err(Failed { refusal: Refusal::Unreachable, unsent: Some(unsent) }) => {
+                Err(Failed {
+                    refusal: refusal @ (Refusal::Unreachable | Refusal::NoEndpoint),
+                    unsent: Some(unsent),
+                }) => {
+                    failed = refusal;
                     request = unsent;
                 }
                 Err(Failed { refusal, .. }) => return Err(refusal),
@@ -334,6 +340,9 @@ impl Pool {
                 Ok(Connected::Http2(http2))
             }
             Ok(connected) => Ok(connected),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
+                Err(Refusal::NoEndpoint)
+            }
             Err(_) => Err(Refusal::Unreachable),
         }
     }
@@ -341,7 +350,13 @@ impl Pool {
     async fn open(&self, place: usize, home: Weak<EndpointPool>) -> std::io::Result<Connected> {
         let state = self.upstream.endpoints.get(place).ok_or(std::io::ErrorKind::NotFound)?;
         let endpoint = &state.endpoint;
-        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        let addresses = lookup_host((endpoint.host.as_str(), endpoint.port)).await;
+        let addresses: SmallVec<[SocketAddr; 4]> =
+            addresses.map(Iterator::collect).unwrap_or_default();
+        if addresses.is_empty() {
+            return Err(std::io::ErrorKind::AddrNotAvailable.into());
+        }
+        let stream = TcpStream::connect(&addresses[..]).await?;
         stream.set_nodelay(true)?;
         let (socket, speaks_http2) = match (endpoint.scheme, &self.upstream.tls) {
             (Scheme::Http, _) => (Socket::Clear(stream), false),

@@ -54,11 +54,14 @@ pub enum UpstreamError {
     Reset,
     /// The answer is no HTTP.
     Protocol,
-    /// Every endpoint is left alone for having failed.
+    /// No address is known for any endpoint.
     NoEndpoint,
 }
 
 impl UpstreamError {
+    const ALL: [Self; 5] =
+        [Self::Connect, Self::Timeout, Self::Reset, Self::Protocol, Self::NoEndpoint];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -166,6 +169,16 @@ impl Metrics {
             }));
         }
         series.push(self.series(name, "", ""));
+        // Series that are there from the start, at 0, so that a first event is seen as a change.
+        for kind in UpstreamError::ALL {
+            self.upstream_errors.with_label_values(&[name, kind.as_str()]);
+        }
+        for why in [StreamEnd::Revoked, StreamEnd::Drain] {
+            self.streams_ended.with_label_values(&[name, why.as_str()]);
+        }
+        for result in ["success", "failure"] {
+            self.reloads.with_label_values(&[name, result]);
+        }
         let decisions = |result: &'static str| {
             Reason::ALL
                 .map(|reason| self.decisions.with_label_values(&[name, result, reason.as_str()]))

@@ -19,6 +19,8 @@ pub enum Refusal {
     MethodNotAllowed,
     /// No connection to a model server could be made.
     Unreachable,
+    /// No address is known for any model server.
+    NoEndpoint,
     /// The model server closed or reset the connection before it answered.
     UpstreamReset,
     /// The model server's answer is no HTTP.
@@ -42,6 +44,7 @@ impl Refusal {
         let others = [
             Self::MethodNotAllowed,
             Self::Unreachable,
+            Self::NoEndpoint,
             Self::UpstreamReset,
             Self::UpstreamProtocol,
             Self::BodyTimeout,
@@ -60,6 +63,7 @@ impl Refusal {
             Self::Denied(reason) => reason.as_str(),
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Unreachable => "upstream_unreachable",
+            Self::NoEndpoint => "no_endpoint",
             Self::UpstreamReset => "upstream_reset",
             Self::UpstreamProtocol => "upstream_protocol",
             Self::BodyTimeout => "body_timeout",
@@ -194,6 +198,12 @@ impl Refusal {
                 Grpc::Unavailable,
                 None,
                 "The model server cannot be reached.",
+            ),
+            Self::NoEndpoint => row(
+                StatusCode::BAD_GATEWAY,
+                Grpc::Unavailable,
+                None,
+                "No address of the model server is known.",
             ),
             Self::UpstreamReset => row(
                 StatusCode::BAD_GATEWAY,

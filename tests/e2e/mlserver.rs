@@ -52,22 +52,6 @@ fn mlserver_is_called_over_http_by_those_who_may() {
     }
 }
 
-#[test]
-fn mlserver_is_called_over_grpc_by_those_who_may() {
-    let mlserver = MlServer::start();
-    let relay = RecordingRelay::before(&mlserver.grpc);
-    let (files, tokens) = gate_files(&format!("h2c://{}", relay.address));
-    let gate = files.start();
-
-    let client = run_client("grpc", &gate.data, &tokens);
-
-    assert_eq!(client, EXPECTED);
-    // Models are named in messages, which stand on the wire as they are.
-    let received = String::from_utf8_lossy(&relay.received()).into_owned();
-    assert!(received.contains("iris-v1"), "the calls that were allowed");
-    relay.assert_never_received("fraud-v1");
-}
-
 fn gate_files(upstream: &str) -> (GateFiles, serde_json::Map<String, serde_json::Value>) {
     let files = GateFiles::write(&GateSettings {
         profile: "kserve-v2",

@@ -1,54 +1,45 @@
-"""Calls MLServer through the gate with Triton's official client: ``mlserver_client.py PROTOCOL HOST:PORT TOKENS``.
+"""Calls MLServer through the gate with Triton's official client: ``mlserver_client.py HOST:PORT TOKENS``.
 
-``PROTOCOL`` is ``http`` or ``grpc``; ``TOKENS`` is a JSON object with the secrets ``iris`` (may call ``iris*``),
-``other`` (may call ``other``) and ``manager`` (may load and unload ``iris*``). Prints one line for each thing that was
-as it should be; anything else ends with an assertion.
+``TOKENS`` is a JSON object with the secrets ``iris`` (may call ``iris*``), ``other`` (may call ``other``) and
+``manager`` (may load and unload ``iris*``). Prints one line for each thing that was as it should be; anything else
+ends with an assertion.
 """
 
-import importlib
 import json
 import sys
 
 import numpy
+from tritonclient.http import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
 # One flower of each species, from the middle of its cloud.
 FLOWERS = numpy.array([[5.0, 3.4, 1.5, 0.2], [5.9, 2.8, 4.3, 1.3], [6.6, 3.0, 5.6, 2.1]])
 SPECIES = [0, 1, 2]
 
-REFUSED = {
-    "http": {"no token": "401", "no right": "403"},
-    "grpc": {"no token": "StatusCode.UNAUTHENTICATED", "no right": "StatusCode.PERMISSION_DENIED"},
-}
+REFUSED = {"no token": "401", "no right": "403"}
 
 
-def main(protocol, address, tokens):
-    triton = importlib.import_module(f"tritonclient.{protocol}")
+def main(address, tokens):
     tokens = json.loads(tokens)
-    client = triton.InferenceServerClient(address)
+    client = InferenceServerClient(address)
 
     def as_holder_of(token):
         return {"headers": {"authorization": f"Bearer {tokens[token]}"}} if token else {}
 
     def infer(model, token):
-        flowers = triton.InferInput("input-0", FLOWERS.shape, "FP64")
-        # MLServer reads tensors as JSON; Triton's binary form of them over HTTP is not its own.
-        flowers.set_data_from_numpy(FLOWERS, **({"binary_data": False} if protocol == "http" else {}))
+        flowers = InferInput("input-0", FLOWERS.shape, "FP64")
+        # MLServer reads tensors as JSON; Triton's binary form of them is not its own.
+        flowers.set_data_from_numpy(FLOWERS, binary_data=False)
         return client.infer(model, [flowers], **as_holder_of(token))
 
     def is_ready(model):
-        try:
-            return client.is_model_ready(model, **as_holder_of("iris"))
-        except InferenceServerException as error:
-            # How MLServer says over gRPC that a model is not loaded.
-            assert "not found" in error.message(), error
-            return False
+        return client.is_model_ready(model, **as_holder_of("iris"))
 
     def refused(why, call, *arguments, **named):
         try:
             call(*arguments, **named)
         except InferenceServerException as refusal:
-            assert refusal.status() == REFUSED[protocol][why], (refusal.status(), refusal.message())
+            assert refusal.status() == REFUSED[why], (refusal.status(), refusal.message())
             return refusal.message()
         raise AssertionError(f"let through: {call.__name__} {arguments}")
 
