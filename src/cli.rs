@@ -13,8 +13,6 @@ mod output;
 mod routes;
 mod target;
 mod token;
-mod token_hash;
-mod token_view;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,7 +32,6 @@ use target::ConfigFile;
     name = "faregate",
     version,
     max_term_width = 100,
-    propagate_version = true,
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "\
@@ -66,7 +63,7 @@ Examples:
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Try everything in one process: a model server, the gate before it, the token page.
+    /// Try everything in one process: a small model server and the gate before it.
     ///
     /// Prints the addresses, an administrator key, a token, and `curl` lines to paste. Needs no
     /// other software and no settings. Ends with Ctrl-C.

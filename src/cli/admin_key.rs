@@ -10,8 +10,8 @@ use crate::policy::amend;
 
 /// Issue, list and delete administrator keys, in the token file.
 ///
-/// An administrator key opens the admin API and the token page of one namespace. It calls no model,
-/// and the admin API cannot make one.
+/// An administrator key opens the admin API of one namespace, which this version does not serve yet.
+/// It calls no model.
 #[derive(Args)]
 #[command(arg_required_else_help = true, subcommand_required = true)]
 pub(super) struct AdminKey {
@@ -58,7 +58,10 @@ struct List {
 
 /// Remove an administrator key for good.
 #[derive(Args)]
-#[command(after_help = "Example:\n  faregate admin-key delete alice")]
+#[command(
+    override_usage = "faregate admin-key delete [OPTIONS] <NAME>",
+    after_help = "Example:\n  faregate admin-key delete alice"
+)]
 struct Delete {
     /// Who holds it.
     #[arg(value_name = "NAME", required_unless_present = "name")]

@@ -18,7 +18,7 @@ use crate::policy::{Ask, Caller, Decision, Policy, Reason, RequestPath, Step, co
 #[command(after_help = "\
 Examples:
   faregate explain --token-id tk_9ZfQ2mB7xLrA --method POST --path /iris/eval
-  faregate explain --token-id tk_9ZfQ2mB7xLrA --method GET --path '/v2/models/iris?model=iris' --json")]
+  faregate explain --token-id tk_9ZfQ2mB7xLrA --method GET --path '/iris/describe?x=1' --json")]
 pub(super) struct Explain {
     /// The id of the token that the request would bring.
     #[arg(long, value_name = "ID")]

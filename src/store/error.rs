@@ -49,13 +49,11 @@ pub enum StoreError {
         problems: Problems,
     },
     /// The file can be read and not changed here.
-    #[error(
-        "{}: it cannot be changed here: {why}; change it where it comes from", path.display()
-    )]
+    #[error("{}: it cannot be changed here: {why}", path.display())]
     ReadOnly {
         /// The file.
         path: PathBuf,
-        /// How that was seen.
+        /// How that was seen; and a remedy.
         why: String,
     },
     /// It is not the file that the caller saw, or somebody changed the same entry meanwhile.

@@ -52,7 +52,8 @@ impl Authority {
 }
 
 impl CertificateFiles {
-    /// TOML of the gate's `[data]` table that serves this certificate, and asks clients for one of that authority.
+    /// TOML of the gate's `[data]` table that serves this certificate, and asks clients for one of
+    /// that authority.
     pub(crate) fn as_gate_settings(&self, clients: Option<&Authority>) -> String {
         let (certificate, key) = (self.certificate.display(), self.key.display());
         let clients =

@@ -30,7 +30,8 @@ pub(crate) struct GateSettings<'a> {
     pub(crate) upstream_keys: &'a str,
 }
 
-/// A folder with `faregate.toml` and `tokens.toml`; tokens are issued into it before or after the gate starts.
+/// A folder with `faregate.toml` and `tokens.toml`; tokens are issued into it before or after the
+/// gate starts.
 pub(crate) struct GateFiles {
     folder: TempDir,
 }
@@ -80,7 +81,8 @@ groups = "x-authenticated-groups"
         files
     }
 
-    /// The profile `any` before the endpoint, and a token named `everything` that may call every model there.
+    /// The profile `any` before the endpoint, and a token named `everything` that may call every
+    /// model there.
     pub(crate) fn open_to_one_token(upstream: &str) -> (Self, String) {
         let files =
             Self::write(&GateSettings { profile: "any", upstream, ..GateSettings::default() });

@@ -93,7 +93,8 @@ fn a_browser_is_asked_for_a_password() {
         "a program is not asked for a password"
     );
 
-    // As a browser does: the first request goes without the password, the second follows the challenge.
+    // As a browser does: the first request goes without the password, the second follows the
+    // challenge.
     let answered = curl(&["--anyauth", "--user", &format!(":{token}"), page[0], page[1], &url]);
     assert_eq!(answered.status, 200, "{answered:?}");
     assert!(answered.headers.starts_with("HTTP/1.1 401"), "the challenge came first: {answered:?}");

@@ -1,4 +1,5 @@
-//! The rules of the container image that can be read off its `Dockerfile`. `make image` builds and runs it.
+//! The rules of the container image that can be read off its `Dockerfile`. `make image` builds and
+//! runs it.
 
 use std::fs;
 use std::path::Path;

@@ -1,9 +1,9 @@
-//! The gate as its users meet it: the real binary, real clients and real model servers, each a process of its own,
-//! on loopback ports the operating system chose.
+//! The gate as its users meet it: the real binary, real clients and real model servers, each a
+//! process of its own, on loopback ports the operating system chose.
 //!
-//! `make test` installs what these tests drive (MLServer, `tritonclient`, grpcio, `websockets`, uvicorn, curl,
-//! `nghttp`, `h2load`) and runs them. No test waits for a time to pass: each waits for a line a process prints, for an
-//! answer, or for a process to end.
+//! `make test` installs what these tests drive (MLServer, `tritonclient`, grpcio, `websockets`,
+//! uvicorn, curl, `nghttp`, `h2load`) and runs them. No test waits for a time to pass: each waits
+//! for a line a process prints, for an answer, or for a process to end.
 
 #![allow(
     clippy::unwrap_used,

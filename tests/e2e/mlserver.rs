@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::gate::{GateFiles, GateSettings};
@@ -22,16 +21,18 @@ a manager does not infer
 ";
 
 #[test]
-fn mlserver_is_called_over_http_by_those_who_may() {
+fn mlserver_is_called_by_those_who_may() {
     let mlserver = MlServer::start();
-    let relay = RecordingRelay::before(&mlserver.http);
+    let relay = RecordingRelay::before(&mlserver.address);
     let (files, tokens) = gate_files(&format!("http://{}", relay.address));
     let id = files.token_id("iris");
     let gate = files.start();
 
-    let client = run_client("http", &gate.data, &tokens);
+    let mut client = script("mlserver_client.py");
+    client.args([&gate.data, &serde_json::to_string(&tokens).unwrap()]);
+    let client = run("mlserver_client.py", &mut client).succeeded();
 
-    assert_eq!(client, EXPECTED);
+    assert_eq!(client.stdout, EXPECTED);
     let received = String::from_utf8(relay.received()).unwrap().to_ascii_lowercase();
     assert_eq!(
         received.matches("post /v2/models/iris-v1/infer ").count(),
@@ -66,22 +67,10 @@ fn gate_files(upstream: &str) -> (GateFiles, serde_json::Map<String, serde_json:
     (files, tokens.into_iter().map(|(name, secret)| (name.to_owned(), secret.into())).collect())
 }
 
-fn run_client(
-    protocol: &str,
-    gate: &str,
-    tokens: &serde_json::Map<String, serde_json::Value>,
-) -> String {
-    let mut client = script("mlserver_client.py");
-    client.args([protocol, gate, &serde_json::to_string(tokens).unwrap()]);
-    run("mlserver_client.py", &mut client).succeeded().stdout
-}
-
 /// MLServer with the models `iris-v1`, `iris-v2` and `fraud-v1`, all of them the iris classifier.
 struct MlServer {
-    http: String,
-    grpc: String,
+    address: String,
     _process: RunningProcess,
-    _grpc_port: Socket,
     _models: TempDir,
 }
 
@@ -89,26 +78,11 @@ impl MlServer {
     fn start() -> Self {
         let models = tempfile::tempdir().unwrap();
         let folder = models.path().join("models");
-        // MLServer does not tell which port it was given for gRPC, so one is held for it. It binds with SO_REUSEPORT,
-        // and only a listening socket is given connections.
-        let grpc_port = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        grpc_port.set_reuse_port(true).unwrap();
-        grpc_port.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
-        let grpc = grpc_port.local_addr().unwrap().as_socket().unwrap();
-        run("fit_iris.py", script("fit_iris.py").arg(&folder).arg(grpc.port().to_string()))
-            .succeeded();
-        let process = RunningProcess::start(
-            "mlserver",
-            Command::new(installed_program("mlserver")).arg("start").arg(&folder),
-        );
-        // Its line comes after the models were loaded and the gRPC server was started.
-        let http = process.wait_for("its address", uvicorn_address);
-        Self {
-            http,
-            grpc: grpc.to_string(),
-            _process: process,
-            _grpc_port: grpc_port,
-            _models: models,
-        }
+        run("fit_iris.py", script("fit_iris.py").arg(&folder)).succeeded();
+        let mut mlserver = Command::new(installed_program("mlserver"));
+        let process = RunningProcess::start("mlserver", mlserver.arg("start").arg(&folder));
+        // The line comes after the models were loaded.
+        let address = process.wait_for("its address", uvicorn_address);
+        Self { address, _process: process, _models: models }
     }
 }

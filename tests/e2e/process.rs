@@ -7,8 +7,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long anything here may take before the test gives up: far beyond what a busy machine needs, so that it only
-/// ever ends what hangs.
+/// How long anything here may take before the test gives up: far beyond what a busy machine needs,
+/// so that it only ever ends what hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where a line came from.
@@ -27,7 +27,8 @@ struct Transcript {
 
 type SharedTranscript = Arc<(Mutex<Transcript>, Condvar)>;
 
-/// A server (or a client that is talked with) running beside the test. Dropping it kills it and waits for its end.
+/// A server (or a client that is talked with) running beside the test. Dropping it kills it and
+/// waits for its end.
 pub(crate) struct RunningProcess {
     name: String,
     child: Child,
@@ -57,7 +58,8 @@ impl RunningProcess {
     ///
     /// # Panics
     ///
-    /// When the process ends, or nothing is found in [`PATIENCE`]; the message holds all that was printed.
+    /// When the process ends, or nothing is found in [`PATIENCE`]; the message holds all that was
+    /// printed.
     pub(crate) fn wait_for<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         self.wait_for_on(None, what, find)
     }
@@ -145,7 +147,8 @@ impl Drop for RunningProcess {
             drop(reader.join());
         }
         if std::thread::panicking() {
-            // Kept back by the test runner unless the test fails, and then it is what one wants to read.
+            // Kept back by the test runner unless the test fails, and then it is what one wants to
+            // read.
             let mut story = String::new();
             let _infallible = writeln!(story, "--- {} printed:\n{}", self.name, self.transcript());
             drop(std::io::stderr().write_all(story.as_bytes()));

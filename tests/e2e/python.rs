@@ -68,7 +68,8 @@ impl PythonServer {
     }
 }
 
-/// The address in uvicorn's line `Uvicorn running on http://127.0.0.1:41237 (Press CTRL+C to quit)`; `https` over TLS.
+/// The address in uvicorn's line `Uvicorn running on http://127.0.0.1:41237 (Press CTRL+C to
+/// quit)`; `https` over TLS.
 pub(crate) fn uvicorn_address(line: &str) -> Option<String> {
     let (_, address) = line.split_once("Uvicorn running on http")?;
     let (_, address) = address.split_once("://")?;

@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// Stands between the gate and a model server. Its threads end with the connections they carry; the one that accepts
-/// ends with the relay.
+/// Stands between the gate and a model server. Its threads end with the connections they carry; the
+/// one that accepts ends with the relay.
 pub(crate) struct RecordingRelay {
     pub(crate) address: String,
     received: Arc<Mutex<Vec<u8>>>,

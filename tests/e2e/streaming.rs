@@ -45,7 +45,8 @@ fn an_upload_waits_for_the_gates_word() {
     let gate = files.start();
     let upload = LargeFile::create(8);
     let file = upload.path();
-    // So long that a `100 Continue` that never comes fails the test by its time limit instead of going unseen.
+    // So long that a `100 Continue` that never comes fails the test by its time limit instead of
+    // going unseen.
     let waiting = [
         "--http1.1",
         "--header",

@@ -6,10 +6,12 @@ use toml_edit::{Key, Value};
 use crate::policy::{AdminEntry, Limits, Moment, TokenEntry};
 
 /// The keys of a `[[token]]` table, in the order in which they are written.
+///
+/// The hash comes last: an entry without one is refused, so a file that was cut off within an entry
+/// is refused as a whole. Were `disabled` or `expires_at` below it, a cut could give rights back.
 pub(super) const TOKEN_KEYS: [&str; 11] = [
     "id",
     "name",
-    "hash",
     "resources",
     "groups",
     "created_at",
@@ -18,6 +20,7 @@ pub(super) const TOKEN_KEYS: [&str; 11] = [
     "previous",
     "limits",
     "labels",
+    "hash",
 ];
 
 /// What shall stand behind a key.
@@ -56,7 +59,6 @@ pub(super) fn token_shapes(entry: &TokenEntry) -> [Option<Shape>; 11] {
     [
         Some(Shape::Value(string(&entry.id.value))),
         entry.name.as_ref().map(|name| Shape::Value(string(&name.value))),
-        Some(Shape::Value(string(&entry.hash.value))),
         texts(&entry.resources),
         texts(&entry.groups),
         moment_shape(entry.created_at),
@@ -73,6 +75,7 @@ pub(super) fn token_shapes(entry: &TokenEntry) -> [Option<Shape>; 11] {
             let pair = |(key, value): (&String, &String)| (self::key(key), string(value));
             Shape::Table(entry.labels.iter().map(pair).collect())
         }),
+        Some(Shape::Value(string(&entry.hash.value))),
     ]
 }
 

@@ -64,10 +64,10 @@ hash = "H1"   # laptop
 # nightly
 [[token]]
 id         = "batch"       # do not rename
-hash       = "H2"
 resources  = ["iris*"]
 groups     = ["model-evaluation"]
 created_at = 2026-11-23T10:00:00Z
+hash       = "H2"
 # disabled = true
 
 
@@ -85,7 +85,7 @@ fn switching_off_adds_one_line_and_on_again_changes_one_word() {
     assert_eq!(on, off.replace("disabled   = true", "disabled   = false"));
     // Unaligned keys stay so.
     let off = patched(FILE, "web", TokenPatch { disabled: Some(true), ..Default::default() });
-    assert_eq!(off, format!("{FILE}disabled = true\n"));
+    assert_eq!(off, FILE.replace("id = \"web\"\n", "id = \"web\"\ndisabled = true\n"));
 }
 
 #[test]
@@ -102,13 +102,13 @@ fn every_field_goes_to_its_usual_place() {
     let after = patched(FILE, "web", patch.clone());
     let expected = r#"id = "web"
 name = 'the "shop"'
-hash = "H3"
 resources = ["a", "b/c*"]
 groups = ["model-evaluation"]
 expires_at = 2026-11-23T10:00:00Z
 disabled = true
 limits = { max_in_flight = 3 }
 labels = { "a b" = "é", team = "web" }
+hash = "H3"
 "#;
     assert_eq!(after, FILE.replace("id = \"web\"\nhash = \"H3\"\n", expected));
     // And all of it away again: what has no place in the file leaves no line.
@@ -121,7 +121,7 @@ labels = { "a b" = "é", team = "web" }
         labels: Some([].into()),
         disabled: Some(false),
     };
-    let expected = "id = \"web\"\nhash = \"H3\"\nresources = []\ngroups = []\ndisabled = false\n";
+    let expected = "id = \"web\"\nresources = []\ngroups = []\ndisabled = false\nhash = \"H3\"\n";
     assert_eq!(
         patched(&after, "web", none),
         FILE.replace("id = \"web\"\nhash = \"H3\"\n", expected)
@@ -209,12 +209,12 @@ fn tables_are_added_where_a_person_would() {
         r#"[[token]]
 id         = "tk_000000000000"
 name       = "x"
-hash       = "{hash}"
 resources  = ["iris*"]
 groups     = ["model-evaluation"]
 created_at = 2026-11-23T10:00:00Z
 expires_at = 2026-11-23T10:00:01Z
 labels     = {{ team = "x" }}
+hash       = "{hash}"
 "#
     );
     assert_eq!(changed(FILE, new), format!("{FILE}\n{table}"));
@@ -280,7 +280,7 @@ late = "b's, since the last token counts"
         ..TokenPatch::default()
     };
     let expected = text
-        .replace("hash = \"H1\"\n", "hash = \"H1\"\ndisabled = true\n")
+        .replace("id = \"a\"\n", "id = \"a\"\ndisabled = true\n")
         .replace("second = 5\n", "second = 6\nlimits.max_in_flight = 1\n")
         .replace("team = \"x\"", "team = \"y\"")
         .replace("\"cost center\" = \"7\"\n", "\"a b\" = \"1\"\n");
@@ -362,10 +362,13 @@ id = 'x' # ]""" }
 'hash' = "H2"
 "##;
     let off = TokenPatch { disabled: Some(true), ..TokenPatch::default() };
-    assert_eq!(patched(text, "b", off.clone()), format!("{text}disabled = true\n"));
+    assert_eq!(
+        patched(text, "b", off.clone()),
+        text.replace("\"id\" = 'b'\n", "\"id\" = 'b'\ndisabled = true\n")
+    );
     assert_eq!(
         patched(text, "a", off),
-        text.replace("hash = \"H1\"\n", "hash = \"H1\"\ndisabled = true\n")
+        text.replace("# no comment\"\n", "# no comment\"\ndisabled = true\n")
     );
     assert_eq!(removed_token(text, "b"), text[..text.find("\n[[\"token\"]]").unwrap()]);
     assert_eq!(

@@ -46,6 +46,13 @@ impl Writer<'_, '_> {
         match (present, new) {
             (None, None) => {}
             (None, Some(new)) => self.insert(order, new),
+            // Without dotted keys there would be no table at all, which says something else.
+            (Some((_, Item::Table(inner))), Some(new @ Shape::Table(pairs)))
+                if pairs.is_empty() && inner.is_dotted() =>
+            {
+                self.remove_table(inner);
+                self.insert(order, new);
+            }
             (Some((_, Item::Table(inner))), Some(Shape::Table(pairs))) => {
                 let old = match old {
                     Some(Shape::Table(old)) => old.as_slice(),
@@ -99,11 +106,13 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// Adds a key after those that stand before it in the usual order.
+    /// Adds a key after those that stand before it in the usual order, and above the hash.
     fn insert(&mut self, order: usize, shape: &Shape) {
         let text = self.layout.text();
         let key = TOKEN_KEYS[order];
         let header_end = line_end(text, self.own.start);
+        let hash = self.table.get_key_value("hash");
+        let hash_start = hash.and_then(|(key, _)| key.span()).map_or(self.own.end, |key| key.start);
         let anchor = TOKEN_KEYS[..order]
             .iter()
             .filter_map(|earlier| self.table.get_key_value(earlier))
@@ -114,6 +123,7 @@ impl Writer<'_, '_> {
                 Item::Table(_) => None,
                 _ => line_of(key, item).map(|line| line.value.end),
             })
+            .filter(|end| *end < hash_start)
             .max();
         let at = anchor.map_or(header_end, |end| line_end(text, end));
         let indent = self.indent();

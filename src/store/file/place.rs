@@ -33,10 +33,12 @@ impl Place {
         // The folder's rights would be enough to replace it, and root needs none; but who takes
         // all rights to write away means it.
         if mode & 0o222 == 0 {
-            return Err(place.read_only("its mode lets nobody write it"));
+            return Err(place.read_only("its mode lets nobody write it; `chmod u+w` changes that"));
         }
         if is_kubernetes_volume(folder) {
-            return Err(place.read_only("it stands in a Kubernetes volume, which is laid anew"));
+            return Err(place.read_only(
+                "it stands in a volume that Kubernetes lays anew; change the ConfigMap or Secret",
+            ));
         }
         Ok(place)
     }
@@ -85,14 +87,13 @@ impl Place {
     /// What a failed step of writing means.
     pub(super) fn failed(&self, doing: &'static str, source: io::Error) -> StoreError {
         match source.kind() {
-            io::ErrorKind::ReadOnlyFilesystem => self.read_only("its file system is read-only"),
-            io::ErrorKind::PermissionDenied => {
-                self.read_only(format!("{doing} is not permitted to this user"))
+            io::ErrorKind::ReadOnlyFilesystem => {
+                self.read_only("its file system is read-only; change it where it comes from")
             }
-            // The file itself is mounted, as `docker run -v ./tokens.toml:…` does.
-            io::ErrorKind::ResourceBusy => {
-                self.read_only("it is a mount of its own; mount its folder instead")
-            }
+            io::ErrorKind::PermissionDenied => self.read_only(format!(
+                "{doing} is not permitted to this user; \
+                 do it as the user who owns the file and its folder"
+            )),
             _ => StoreError::Write { path: self.name.clone(), doing, source },
         }
     }

@@ -26,22 +26,41 @@ pub(super) fn replace(
     text: &str,
 ) -> Result<Replaced, StoreError> {
     let temporary = written(place, before.owner, text)?;
+    // Never tried again: after one failure the system may have thrown the data away, and a second
+    // call would say that all is well.
+    temporary
+        .as_file()
+        .sync_all()
+        .map_err(|source| place.failed("making the new file durable", source))?;
     if !is_still(place, before)? {
         return Ok(Replaced::Overtaken);
     }
     put(place, temporary)?;
     let Err(source) = sync_folder(place) else { return Ok(Replaced::Done) };
-    // The new file may be lost in a crash, so the change must not count: the old one again.
-    let is_undone = reading::read(place.file(), place.name()).is_ok_and(|now| now.text == text)
-        && written(place, before.owner, &before.text).and_then(|old| put(place, old)).is_ok();
-    if is_undone {
+    // The new file may be lost in a crash, so the change must not count.
+    if is_undone(place, before, text) {
         Err(place.failed(SYNCING_FOLDER, source))
     } else {
         Err(StoreError::Unsettled { path: place.name().into(), doing: SYNCING_FOLDER, source })
     }
 }
 
-/// A new file in the folder with this text, owner and mode, on disk. It goes away when dropped.
+/// Puts the old text back, unless somebody else has written another one by now. On a disk that is
+/// failing this may not be durable, but it is what everybody reads.
+fn is_undone(place: &Place, before: &Snapshot, text: &str) -> bool {
+    let put_back = || {
+        let now = reading::read(place.file(), place.name())?;
+        if now.text != text {
+            return Err(StoreError::Changed { path: place.name().into() });
+        }
+        let old = written(place, before.owner, &before.text)?;
+        let _ = old.as_file().sync_all();
+        put(place, old)
+    };
+    put_back().is_ok()
+}
+
+/// A new file in the folder with this text, owner and mode. It goes away when dropped.
 fn written(place: &Place, owner: Owner, text: &str) -> Result<NamedTempFile, StoreError> {
     // Made with `O_EXCL`, so that no link is followed, and readable by nobody else until it has
     // its owner.
@@ -56,16 +75,19 @@ fn written(place: &Place, owner: Owner, text: &str) -> Result<NamedTempFile, Sto
         .map_err(|source| place.failed("writing a temporary file beside it", source))?;
     let file = temporary.as_file();
     keep_owner(file, owner).map_err(|source| place.failed("keeping its owner and mode", source))?;
-    // Never tried again: after one failure the system may have thrown the data away, and a second
-    // call would say that all is well.
-    file.sync_all().map_err(|source| place.failed("making the new file durable", source))?;
     Ok(temporary)
 }
 
 fn keep_owner(file: &File, owner: Owner) -> io::Result<()> {
     let own = Owner::of(&file.metadata()?);
-    if (own.user, own.group) != (owner.user, owner.group) {
+    if own.user != owner.user {
         fchown(file, Some(owner.user), Some(owner.group))?;
+    } else if own.group != owner.group
+        && let Err(error) = fchown(file, None, Some(owner.group))
+        && owner.mode & 0o070 != 0
+    {
+        // A group without rights is not missed; often it is only that of whoever made the file.
+        return Err(error);
     }
     file.set_permissions(Permissions::from_mode(owner.mode))
 }
@@ -83,10 +105,13 @@ fn is_still(place: &Place, before: &Snapshot) -> Result<bool, StoreError> {
 }
 
 fn put(place: &Place, temporary: NamedTempFile) -> Result<(), StoreError> {
-    temporary
-        .persist(place.file())
-        .map(drop)
-        .map_err(|error| place.failed("putting the new file into its place", error.error))
+    temporary.persist(place.file()).map(drop).map_err(|error| match error.error.kind() {
+        // The file itself is mounted, as `docker run -v ./tokens.toml:…` does.
+        io::ErrorKind::ResourceBusy => {
+            place.read_only("it is a mount of its own; mount its folder instead")
+        }
+        _ => place.failed("putting the new file into its place", error.error),
+    })
 }
 
 fn sync_folder(place: &Place) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::output::{self, Failure, Outcome};
+use crate::cli::output::{self, Failure, Outcome};
 use crate::token::{Digest, Presented};
 
 /// The longest secret that is hashed, in bytes; requests cannot carry one as long.

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::moment;
-use super::output::{Cell, Table};
+use crate::cli::moment;
+use crate::cli::output::{Cell, Table};
 use crate::policy::{Moment, TokenEntry};
 
 /// All that may be told of a token: everything in the file but the hashes, and its state.
