@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 
 use crate::policy::{Moment, Policy, Problem};
 use crate::settings::{AccessLog, HostPattern, Limits, Namespace, Settings};
-use crate::store::Generation;
-use crate::store::file::{FileStore, Loaded, StoreError};
+use crate::store::file::{FileStore, Snapshot};
+use crate::store::{Generation, StoreError};
 use crate::telemetry::metrics::{Metrics, NamespaceMetrics};
 use crate::telemetry::usage::TokenUsage;
 use crate::upstream::Upstream;
@@ -264,30 +264,28 @@ impl Keeper {
             return;
         }
         file.watch.note();
-        let loaded = match file.store.load() {
-            Ok(loaded) => loaded,
+        let snapshot = match file.store.read() {
+            Ok(snapshot) => snapshot,
             Err(error) => return self.failed(place, error.to_string()),
         };
-        if loaded.generation == file.generation {
+        if snapshot.generation == file.generation {
             if file.failing.take().is_some_and(|failure| failure.told) {
                 self.metrics.policy_agrees(&file.namespace);
                 tracing::info!(namespace = &*file.namespace, "token file is as before again");
             }
             return;
         }
-        if let Err(text) = self.take_over(place, loaded) {
-            self.failed(place, text);
+        if let Err(error) = self.take_over(place, &snapshot) {
+            self.failed(place, error.to_string());
         }
     }
 
-    fn take_over(&mut self, place: usize, loaded: Loaded) -> Result<(), String> {
+    fn take_over(&mut self, place: usize, snapshot: &Snapshot) -> Result<(), StoreError> {
         let Some(file) = self.files.get_mut(place) else { return Ok(()) };
         let gate = self.live.gate();
         let Some(before) = gate.namespace_named(&file.namespace) else { return Ok(()) };
         let site = Arc::clone(&before.site);
-        let generation = loaded.generation;
-        let (next, warnings) = in_force(&site, loaded, &self.metrics)
-            .map_err(|problems| format!("{}", file.store.problems(problems)))?;
+        let (next, warnings) = in_force(&site, &file.store, snapshot, &self.metrics)?;
         log_warnings(&warnings, &file.store);
         let next = Arc::new(next);
         let namespaces = gate
@@ -297,10 +295,10 @@ impl Keeper {
             .collect();
         self.live.swap(Gate::new(namespaces, gate.limits, gate.access_log));
         (self.barrier)();
-        let old = std::mem::replace(&mut file.generation, generation);
+        let old = std::mem::replace(&mut file.generation, snapshot.generation);
         file.failing = None;
         let namespace = Arc::clone(&file.namespace);
-        self.tell_in_force(&namespace, Some(&old), &generation);
+        self.tell_in_force(&namespace, Some(&old), &snapshot.generation);
         Ok(())
     }
 
@@ -356,9 +354,9 @@ fn load_all(settings: Vec<Namespace>, metrics: &Arc<Metrics>) -> Result<AllLoade
         let mut watch = Watch::new(namespace.tokens.clone());
         watch.note();
         let site = site(namespace, metrics)?;
-        let loaded = store.load()?;
-        let generation = loaded.generation;
-        let (next, more) = in_force(&site, loaded, metrics).map_err(|p| store.problems(p))?;
+        let snapshot = store.read()?;
+        let generation = snapshot.generation;
+        let (next, more) = in_force(&site, &store, &snapshot, metrics)?;
         log_warnings(&more, &store);
         warnings.extend(more);
         files.push(TokenFile {
@@ -395,19 +393,19 @@ fn site(settings: Namespace, metrics: &Arc<Metrics>) -> Result<Arc<Site>, LoadEr
 
 fn in_force(
     site: &Arc<Site>,
-    loaded: Loaded,
+    store: &FileStore,
+    snapshot: &Snapshot,
     metrics: &Metrics,
-) -> Result<(NamespaceInForce, Vec<Problem>), crate::policy::Problems> {
-    let rules = Arc::clone(&site.settings.rules);
-    let compiled = crate::policy::compile(&loaded.document, rules)?;
+) -> Result<(NamespaceInForce, Vec<Problem>), StoreError> {
+    let (_, compiled) = store.judge(snapshot, &site.settings.rules)?;
     let usage = metrics.usage.adopt(site.metrics.name(), &compiled.policy);
-    let mut warnings = loaded.warnings;
+    let mut warnings = snapshot.warnings.clone();
     warnings.extend(compiled.warnings);
     let namespace = NamespaceInForce {
         site: Arc::clone(site),
         policy: compiled.policy,
         usage,
-        generation: loaded.generation,
+        generation: snapshot.generation,
     };
     Ok((namespace, warnings))
 }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -459,38 +459,38 @@ fn refuse(
 
 /// What a refusal after the decision needs of a request whose headers are gone by then.
 struct Refusing {
-    realm: String,
-    dialect: Dialect,
+    namespace: Arc<NamespaceInForce>,
+    route: Option<usize>,
     is_grpc: bool,
     request_id: HeaderValue,
-    path: String,
+    uri: Uri,
 }
 
 impl Refusing {
     fn of(parts: &Parts, passage: &Passage, request_id: &HeaderValue) -> Self {
-        let routes = passage.namespace.policy.rules().routes.routes();
-        let route = passage.permit.route().and_then(|index| routes.get(index));
         Self {
-            realm: passage.namespace.site.settings.name.clone(),
-            dialect: route.map_or_else(Dialect::default, Route::dialect),
+            namespace: Arc::clone(&passage.namespace),
+            route: passage.permit.route(),
             is_grpc: headers::is_grpc(&parts.headers),
             request_id: request_id.clone(),
-            path: parts.uri.path().to_owned(),
+            uri: parts.uri.clone(),
         }
     }
 
     fn answer(&self, refusal: Refusal, outcome: Option<Outcome>) -> Response<GateBody> {
+        let routes = self.namespace.policy.rules().routes.routes();
+        let route = self.route.and_then(|index| routes.get(index));
         let circumstances = Circumstances {
-            realm: &self.realm,
-            dialect: self.dialect,
+            realm: &self.namespace.site.settings.name,
+            dialect: route.map_or_else(Dialect::default, Route::dialect),
             is_grpc: self.is_grpc,
             offers_basic: false,
             missing_group: None,
             request_id: &self.request_id,
-            path: &self.path,
+            path: self.uri.path(),
         };
         if let Some(mut outcome) = outcome {
-            outcome.failed(refusal, &self.path);
+            outcome.failed(refusal, self.uri.path());
         }
         refusal::answer(refusal, &circumstances).map(GateBody::whole)
     }

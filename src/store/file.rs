@@ -91,13 +91,18 @@ impl FileStore {
         self.loaded(self.read()?)
     }
 
-    /// As [`FileStore::load`], but none when the file is as it was: for who looks again and again.
+    /// Makes a policy of a file that was read, or tells everything that is wrong with it: its form
+    /// and its values in one list.
     ///
     /// # Errors
-    /// As [`FileStore::load`].
-    pub fn load_if_changed(&self, seen: &Generation) -> Result<Option<Loaded>, StoreError> {
-        let snapshot = self.read()?;
-        if snapshot.generation == *seen { Ok(None) } else { self.loaded(snapshot).map(Some) }
+    /// When anything is wrong.
+    pub fn judge(
+        &self,
+        snapshot: &Snapshot,
+        rules: &Arc<Rules>,
+    ) -> Result<(Document, Compiled), StoreError> {
+        judge_token_file(&snapshot.text, Arc::clone(rules))
+            .map_err(|problems| self.problems(problems))
     }
 
     /// The error that tells what is wrong in this file.
@@ -180,7 +185,7 @@ impl FileStore {
         change: impl FnOnce(&Document) -> Result<(Amended, T), AmendError>,
     ) -> Result<(Edit, T), StoreError> {
         let snapshot = self.read()?;
-        let before = self.judged(&snapshot, rules)?;
+        let before = self.judge(&snapshot, rules)?.0;
         let (amended, value) = change(&before)?;
         self.prepare(&snapshot, &before, &amended, rules)?;
         Ok((amended.edit, value))
@@ -197,7 +202,7 @@ impl FileStore {
         if seen.is_some_and(|seen| *seen != snapshot.generation) {
             return Err(StoreError::Changed { path: self.path.clone() });
         }
-        let document = self.judged(&snapshot, rules)?;
+        let document = self.judge(&snapshot, rules)?.0;
         Ok((snapshot, document))
     }
 
@@ -219,12 +224,6 @@ impl FileStore {
             }
             Err(error) => Err(error),
         }
-    }
-
-    fn judged(&self, snapshot: &Snapshot, rules: &Arc<Rules>) -> Result<Document, StoreError> {
-        judge_token_file(&snapshot.text, Arc::clone(rules))
-            .map(|(document, _)| document)
-            .map_err(|problems| self.problems(problems))
     }
 
     /// The new text, with the proof that it says what was asked for and nothing else.
