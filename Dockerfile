@@ -30,7 +30,7 @@ COPY --from=builder /image/ /
 # Its own, so that the admin API can edit the tokens where the root is not read-only.
 COPY --from=builder --chown=65532:65532 /configuration/ /etc/faregate/
 USER 65532:65532
-# Clients, and probes with metrics. The admin API listens on 127.0.0.1:9901 until the configuration says otherwise.
+# Clients; probes and metrics.
 EXPOSE 8080 9902
 ENTRYPOINT ["/usr/bin/faregate"]
 CMD ["serve", "--config", "/etc/faregate/faregate.toml"]

@@ -25,8 +25,8 @@ use crate::settings::{
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
 
-/// How often files are looked at: four times within the second in which a change must be in force.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often files are looked at: a change is in force after two looks, within a second in all.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// How often endpoints that do not answer are tried.
 const PROBE: Duration = Duration::from_millis(500);

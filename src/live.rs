@@ -186,6 +186,9 @@ struct TokenFile {
     /// What is wrong with it at present; told once it was seen twice, since an editor's save in
     /// place leaves an empty file for a moment.
     failing: Option<Failure>,
+    /// Content that was seen once. A file that is written in place is taken over when two looks
+    /// found the same: half of it may be a valid file that grants more than the whole.
+    half_seen: Option<Generation>,
 }
 
 struct Failure {
@@ -260,14 +263,23 @@ impl Keeper {
     fn follow_file(&mut self, place: usize, thoroughly: bool) {
         let Some(file) = self.files.get_mut(place) else { return };
         let pending = file.failing.as_ref().is_some_and(|failure| !failure.told);
+        let pending = pending || file.half_seen.is_some();
         if !thoroughly && !pending && !file.watch.hints_at_change() {
             return;
         }
-        file.watch.note();
+        let is_replaced = file.watch.note();
         let snapshot = match file.store.read() {
             Ok(snapshot) => snapshot,
-            Err(error) => return self.failed(place, error.to_string()),
+            Err(error) => return self.failed(place, error.to_string(), false),
         };
+        let seen_before = file.half_seen.replace(snapshot.generation);
+        if snapshot.generation != file.generation
+            && !is_replaced
+            && seen_before != Some(snapshot.generation)
+        {
+            return;
+        }
+        file.half_seen = None;
         if snapshot.generation == file.generation {
             if file.failing.take().is_some_and(|failure| failure.told) {
                 self.metrics.policy_agrees(&file.namespace);
@@ -276,7 +288,7 @@ impl Keeper {
             return;
         }
         if let Err(error) = self.take_over(place, &snapshot) {
-            self.failed(place, error.to_string());
+            self.failed(place, error.to_string(), true);
         }
     }
 
@@ -302,19 +314,18 @@ impl Keeper {
         Ok(())
     }
 
-    fn failed(&mut self, place: usize, text: String) {
+    /// Tells what is wrong; if it may be wrong for a moment only, when it was seen twice.
+    fn failed(&mut self, place: usize, text: String, is_certain: bool) {
         let Some(file) = self.files.get_mut(place) else { return };
-        match &mut file.failing {
-            Some(failure) if failure.text == text => {
-                if failure.told {
-                    return;
-                }
-                failure.told = true;
-            }
-            _ => {
-                file.failing = Some(Failure { text, told: false });
-                return;
-            }
+        let before = file.failing.take().filter(|failure| failure.text == text);
+        let tell = match &before {
+            Some(failure) => !failure.told,
+            None => is_certain,
+        };
+        let told = tell || before.is_some();
+        file.failing = Some(Failure { text: text.clone(), told });
+        if !tell {
+            return;
         }
         self.metrics.policy_refused(&file.namespace);
         for problem in text.lines() {
@@ -365,6 +376,7 @@ fn load_all(settings: Vec<Namespace>, metrics: &Arc<Metrics>) -> Result<AllLoade
             watch,
             generation,
             failing: None,
+            half_seen: None,
         });
         namespaces.push(Arc::new(next));
     }

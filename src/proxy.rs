@@ -178,7 +178,8 @@ impl Proxy {
         self.flights.each(|flight| {
             flight.check_deadlines(&limits);
             // The end of a grace period revokes without any file changing.
-            if limits.end_revoked_streams && flight.by_previous_secret() {
+            let is_due = flight.revoke_at.get().is_some_and(|at| now >= at);
+            if limits.end_revoked_streams && is_due {
                 self.end_if_revoked(flight, &gate, now);
             }
         });
@@ -199,10 +200,13 @@ impl Proxy {
         let judged_by = &flight.namespace;
         let rules = judged_by.policy.rules();
         let in_force = gate.namespace_named(&judged_by.site.settings.name);
-        let granted = in_force
-            .is_some_and(|namespace| namespace.policy.still_grants(&flight.grant, rules, now));
-        if !granted {
-            flight.end(flight::Ending::Revoked);
+        let granted =
+            in_force.filter(|namespace| namespace.policy.still_grants(&flight.grant, rules, now));
+        match granted {
+            Some(namespace) => {
+                flight.revoke_at.set(namespace.policy.grant_until(&flight.grant));
+            }
+            None => flight.end(flight::Ending::Revoked),
         }
     }
 
@@ -247,7 +251,7 @@ impl Proxy {
         let metrics = Arc::clone(&self.shared.metrics);
         let outcome =
             Outcome::new(started, client.peer, &parts, request_id.clone(), access, metrics);
-        let judging = AssertUnwindSafe(|| self.judge(&parts, started));
+        let judging = AssertUnwindSafe(|| self.judge(&parts, started, limits.max_headers));
         let judged = catch_unwind(judging).unwrap_or_else(|_| Err(Refused::internal()));
         let mut response = match judged {
             Err(refused) => refuse(&parts, refused, &request_id, outcome),
@@ -271,9 +275,19 @@ impl Proxy {
     }
 
     /// Rules 1 to 10: nothing here waits.
-    fn judge(&self, parts: &Parts, started: Instant) -> Result<Passage, Refused> {
+    fn judge(
+        &self,
+        parts: &Parts,
+        started: Instant,
+        max_headers: usize,
+    ) -> Result<Passage, Refused> {
         if parts.method == Method::CONNECT || parts.method == Method::TRACE {
             let refusal = Refusal::MethodNotAllowed;
+            return Err(Refused { refusal, namespace: None, denial: None });
+        }
+        // hyper counts the header lines of HTTP/1.1 only.
+        if parts.headers.len() > max_headers {
+            let refusal = Refusal::TooManyHeaders;
             return Err(Refused { refusal, namespace: None, denial: None });
         }
         let host = target::host(&parts.uri, &parts.headers).map_err(Refused::early)?;
@@ -349,7 +363,8 @@ impl Proxy {
         let forwarded = Forwarded { peer, by_tls, host: &host, prefix };
         headers::set_forwarded(&mut parts.headers, &forwarded);
         parts.headers.insert(headers::X_REQUEST_ID, request_id);
-        let mut request = Request::new(OutBody::take(body, &flight).await);
+        let mut request =
+            Request::new(OutBody::take(body, parts.version == Version::HTTP_2, &flight).await);
         *request.method_mut() = parts.method;
         *request.headers_mut() = parts.headers;
         let call = Call { permit, request, target, host, takes_trailers, upgrade, upstream };

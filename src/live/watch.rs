@@ -34,11 +34,14 @@ impl Watch {
         Self { path, noted: None, noted_at: UNIX_EPOCH }
     }
 
-    /// Notes how the file looks. To be called *before* it is read, so that a change in between is
-    /// seen as one.
-    pub fn note(&mut self) {
+    /// Notes how the file looks, and whether it is another file than before (replaced by a rename,
+    /// and so written whole) rather than the same one written into. To be called *before* it is
+    /// read, so that a change in between is seen as one.
+    pub fn note(&mut self) -> bool {
+        let before = self.noted.map(|noted| (noted.device, noted.inode));
         self.noted_at = SystemTime::now();
         self.noted = self.look();
+        self.noted.map(|noted| (noted.device, noted.inode)) != before
     }
 
     /// Whether the file may have changed since it was noted.

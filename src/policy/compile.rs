@@ -292,10 +292,10 @@ impl<'d> Reading<'d> {
 
     fn check_group(&mut self, group: &'d Placed<String>) {
         let name = group.value.as_str();
-        if name.is_empty() || name.len() > 64 || name.chars().any(|c| c.is_control()) {
+        if !super::route::is_group_name(name) {
             self.problem(
                 group.line,
-                "a name in `groups` is empty, too long, or holds a control character".into(),
+                "a name in `groups` is not 1 to 64 characters of A-Z a-z 0-9 . _ -".into(),
                 "write `model-evaluation`, `model-management`, or a group of your own routes",
             );
         } else if matches!(name, "public" | "deny") {

@@ -329,7 +329,15 @@ impl Policy {
         group_held && !token.disabled && covers(token, route, grant.model.as_ref())
     }
 
-    /// The id and name of a token of this policy.
+    /// When a right ends without any change: the end of a grace period.
+    #[must_use]
+    pub fn grant_until(&self, grant: &Grant) -> Option<Moment> {
+        let digest = grant.digest.as_ref()?;
+        let holder = self.secrets.get(digest.bytes()).filter(|holder| holder.digest == *digest)?;
+        holder.valid_until
+    }
+
+    /// The id of a token of this policy.
     #[must_use]
     pub fn token_id(&self, token: TokenIndex) -> Option<&TokenId> {
         self.tokens.get(token.get()).map(|token| &token.id)

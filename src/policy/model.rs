@@ -1,6 +1,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use unicode_normalization::UnicodeNormalization as _;
+
 /// The id of a model as a request names it, in a form that means one thing to every reader.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ModelId(Box<str>);
@@ -90,12 +92,9 @@ pub(super) fn in_query(query: &str) -> QueryModel<'_> {
     let mut found = QueryModel::None;
     for pair in query.split(['&', ';']) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match form_decoded(name).as_deref() {
-            // A name that is no UTF-8 cannot decode to `model` in any reader.
-            None => continue,
-            // `model[]` is how some readers spell a list of `model`.
-            Some("model" | "model[]") => {}
-            Some(_) => continue,
+        // A name that is no UTF-8 cannot decode to `model` in any reader.
+        if !form_decoded(name).is_some_and(|name| is_model_in_some_reader(&name)) {
+            continue;
         }
         let Some(value) = form_decoded(value) else { return QueryModel::Unreadable };
         match &found {
@@ -104,6 +103,17 @@ pub(super) fn in_query(query: &str) -> QueryModel<'_> {
         }
     }
     found
+}
+
+/// Whether any reader may take the name for `model`: some cut at NUL or at `[` (lists), trim, fold
+/// the case, or normalise.
+fn is_model_in_some_reader(name: &str) -> bool {
+    if name == "model" {
+        return true;
+    }
+    let folded: String = name.nfkc().flat_map(char::to_lowercase).collect();
+    let cut = folded.split(['\0', '[', '#']).next().unwrap_or_default();
+    cut.trim_matches(|c: char| c.is_whitespace() || c == '.') == "model"
 }
 
 /// Decodes `+` and percent escapes; none when the result is no UTF-8 or an escape is broken.
@@ -165,6 +175,13 @@ mod tests {
             ("model=%zz", Unreadable),
             ("%ff=1&model=x", One("x".into())),
             ("model[]=x", One("x".into())),
+            ("model[0]=x", One("x".into())),
+            ("model=x&Model=y", Conflict),
+            ("model=x&model%00=y", Conflict),
+            ("model=x&%20model=y", Conflict),
+            ("model=x&model.=y", Conflict),
+            ("model=x&%EF%BD%8Dodel=y", Conflict),
+            ("model_name=x", None),
         ] {
             assert_eq!(in_query(query), expected, "{query}");
         }

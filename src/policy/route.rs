@@ -318,7 +318,7 @@ fn is_model(segment: &Segment) -> bool {
     }
 }
 
-fn is_group_name(group: &str) -> bool {
+pub(super) fn is_group_name(group: &str) -> bool {
     (1..=64).contains(&group.len())
         && group.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
@@ -475,7 +475,16 @@ impl RouteTable {
     /// The route for a request; none: nobody mapped it.
     #[must_use]
     pub fn find(&self, method: &str, path: &RequestPath<'_>) -> Option<RouteMatch<'_>> {
-        let index = self.root.find(path.tail(), &|index| self.takes(**index, method, path))?;
+        let find = |tail: &str| self.root.find(tail, &|index| self.takes(**index, method, path));
+        let index = find(path.tail())?;
+        // Routes are compared as they stand, but a server may decode before it compares: a path
+        // that would take another route then (`%3A` for `:`, say) takes none.
+        if path.tail().contains('%') {
+            let decoded: Vec<_> = path.tail().split('/').map(decoded_segment).collect();
+            if find(&decoded.join("/")) != Some(index) {
+                return None;
+            }
+        }
         self.routes.get(index).map(|route| RouteMatch { index, route })
     }
 
@@ -612,6 +621,26 @@ mod tests {
             let found = table.find(method, &path).unwrap();
             assert_eq!(found.route.path(), expected, "{method} {path:?}");
             assert_eq!(found.model_in_path(&path).as_deref(), model, "{method} {path:?}");
+        }
+    }
+
+    #[test]
+    fn an_escape_does_not_lead_to_another_route() {
+        let table = table(&[
+            ("POST", "/v1/models/{model}:unload"),
+            ("POST", "/v1/models/{model}"),
+            ("GET", "/{model}/admin@internal"),
+            ("GET", "/{model}/{rest...}"),
+        ]);
+        for (method, path, is_found) in [
+            ("POST", "/v1/models/x:unload", true),
+            ("POST", "/v1/models/x%3Aunload", false),
+            ("POST", "/v1/models/x%3Av1", true),
+            ("GET", "/x/admin%40internal", false),
+            ("GET", "/x/other%40internal", true),
+        ] {
+            let path = RequestPath::parse(path).unwrap();
+            assert_eq!(table.find(method, &path).is_some(), is_found, "{path:?}");
         }
     }
 

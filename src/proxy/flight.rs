@@ -10,7 +10,7 @@ use slab::Slab;
 use super::switch::Switch;
 use super::{Busy, Load};
 use crate::live::NamespaceInForce;
-use crate::policy::{Grant, Permit, SecretUsed};
+use crate::policy::{Grant, Moment, Permit};
 use crate::settings::Limits;
 use crate::telemetry::metrics::StreamEnd;
 
@@ -35,7 +35,8 @@ pub struct Flight {
     pub namespace: Arc<NamespaceInForce>,
     /// By what right it runs.
     pub grant: Grant,
-    by_previous_secret: bool,
+    /// When the right ends by itself, if it does.
+    pub(super) revoke_at: Cell<Option<Moment>>,
     ended: Cell<Option<Ending>>,
     /// Whether the head of the response went out.
     answered: Cell<bool>,
@@ -47,6 +48,13 @@ pub struct Flight {
     _load: Load,
     response_due: Cell<Option<Instant>>,
     response_timeout: Cell<Duration>,
+    /// Wakes whoever carries the client's body to the model server.
+    pub uploading: Switch,
+    /// Whether the client's body was carried to its end.
+    pub uploaded: Cell<bool>,
+    /// Whether the client's body broke off, or was no body.
+    pub client_failed: Cell<bool>,
+    is_over: Cell<bool>,
     /// Since when a piece of the client's body is waited for.
     pub body_awaited: Cell<Option<Instant>>,
     /// Since when a piece of the response waits to be taken.
@@ -66,9 +74,10 @@ impl Flight {
         load: Load,
     ) -> Self {
         namespace.site.metrics.in_flight.inc();
+        let grant = permit.grant();
         Self {
-            grant: permit.grant(),
-            by_previous_secret: permit.secret_used() == Some(SecretUsed::Previous),
+            revoke_at: Cell::new(namespace.policy.grant_until(&grant)),
+            grant,
             namespace,
             ended: Cell::new(None),
             answered: Cell::new(false),
@@ -78,16 +87,16 @@ impl Flight {
             _load: load,
             response_due: Cell::new(None),
             response_timeout: Cell::new(Duration::MAX),
+            uploading: Switch::default(),
+            uploaded: Cell::new(false),
+            client_failed: Cell::new(false),
+            is_over: Cell::new(false),
             body_awaited: Cell::new(None),
             piece_offered: Cell::new(None),
             bytes_in: Cell::new(0),
             place: Cell::new(0),
             list: RefCell::default(),
         }
-    }
-
-    pub(super) fn by_previous_secret(&self) -> bool {
-        self.by_previous_secret
     }
 
     /// Why it was ended, if it was.
@@ -121,6 +130,7 @@ impl Flight {
             return;
         }
         self.waiting.turn_off();
+        self.finish();
         if self.answered.get() {
             let counted = match why {
                 Ending::Revoked => Some(StreamEnd::Revoked),
@@ -132,6 +142,17 @@ impl Flight {
             }
             self.stream.turn_off();
         }
+    }
+
+    /// The response is over, in whatever way: what the client still sends is for nobody.
+    pub(super) fn finish(&self) {
+        self.is_over.set(true);
+        self.uploading.wake();
+    }
+
+    /// Whether nothing more may be carried.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.get()
     }
 
     pub(super) fn check_deadlines(&self, limits: &Limits) {

@@ -17,6 +17,7 @@ use std::time::Instant;
 use http::header::{self, HeaderValue};
 use http::uri::{PathAndQuery, Scheme as UriScheme};
 use http::{Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::upgrade::OnUpgrade;
@@ -61,6 +62,8 @@ pub(super) struct Answer {
     pub connection: Option<Box<Http1>>,
     /// Counts the request at its endpoint until it is answered to the end.
     pub at: Option<AtEndpoint>,
+    /// HTTP/2: its place on the connection, likewise.
+    pub slot: Option<StreamSlot>,
     /// Both halves of an upgraded connection, client first.
     pub upgrade: Option<(OnUpgrade, OnUpgrade)>,
 }
@@ -73,8 +76,48 @@ pub(super) struct Http1 {
     idle_since: Cell<Instant>,
 }
 
-type Http2 = http2::SendRequest<OutBody>;
+/// A connection of HTTP/2, shared by as many requests as the server allows at one time.
+struct Http2 {
+    sender: http2::SendRequest<OutBody>,
+    /// How many streams the server allows; kept current by the connection's task.
+    allowed: Rc<Cell<usize>>,
+    open: Rc<Cell<usize>>,
+    idle_since: Rc<Cell<Instant>>,
+}
+
+/// A request on a connection of HTTP/2; counts while it lives.
+pub(super) struct StreamSlot {
+    open: Rc<Cell<usize>>,
+    idle_since: Rc<Cell<Instant>>,
+}
+
+impl Drop for StreamSlot {
+    fn drop(&mut self) {
+        self.open.set(self.open.get().saturating_sub(1));
+        self.idle_since.set(Instant::now());
+    }
+}
+
+impl Http2 {
+    /// A place for a request, if the server allows another. What is handed to hyper beyond that
+    /// waits in a queue where nobody can take it back: it would be sent after it was refused.
+    fn take(&self) -> Option<(http2::SendRequest<OutBody>, StreamSlot)> {
+        let has_place = self.open.get() < self.allowed.get() && !self.sender.is_closed();
+        has_place.then(|| {
+            self.open.set(self.open.get() + 1);
+            let (open, idle_since) = (Rc::clone(&self.open), Rc::clone(&self.idle_since));
+            (self.sender.clone(), StreamSlot { open, idle_since })
+        })
+    }
+}
+
 type Io = TokioIo<Socket>;
+
+/// How much of an answer may be read ahead of its client, in bytes.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// HTTP/2: how much of each answer a server may send ahead of its client, in bytes.
+const STREAM_WINDOW: u32 = 256 * 1024;
 
 impl Http1 {
     /// Moves the connection along; reads and writes what can be.
@@ -113,15 +156,19 @@ struct EndpointPool {
     /// Last used last: the others may rest and be closed. Boxed: they move in and out all the time.
     #[allow(clippy::vec_box, reason = "a connection is large, and moves at every request")]
     idle: RefCell<Vec<Box<Http1>>>,
-    http2: RefCell<Option<Http2>>,
+    http2: RefCell<Vec<Http2>>,
     /// Held while an HTTP/2 connection is made, so that a burst of requests makes one.
     connecting: tokio::sync::Mutex<()>,
+    /// What the server chose by ALPN, once it did.
+    speaks_http2: Cell<Option<bool>>,
+    /// When a connection could last not be made.
+    failed_at: Cell<Option<(Instant, Refusal)>>,
 }
 
 /// What a connection turned out to speak.
 enum Connected {
     Http1(Box<Http1>),
-    Http2(Http2),
+    Http2(http2::SendRequest<OutBody>, StreamSlot),
 }
 
 /// Why one try failed.
@@ -138,6 +185,10 @@ impl Pools {
             for endpoint in &pool.endpoints {
                 let idle_timeout = pool.upstream.settings.idle_timeout;
                 endpoint.idle.borrow_mut().retain(|c| c.idle_since.get().elapsed() < idle_timeout);
+                endpoint.http2.borrow_mut().retain(|c| {
+                    let rests = c.open.get() == 0 && c.idle_since.get().elapsed() >= idle_timeout;
+                    !c.sender.is_closed() && !rests
+                });
             }
             in_force(*id)
         });
@@ -201,6 +252,11 @@ impl Message {
         let headers = request.headers_mut();
         headers.remove(header::TE);
         headers.insert(header::HOST, self.host.clone());
+        // hyper would leave a body of unknown length out of a GET.
+        if request.body().size_hint().exact().is_none() {
+            let chunked = HeaderValue::from_static("chunked");
+            request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
+        }
     }
 
     fn in_http2(&self, request: &mut Request<OutBody>, scheme: UriScheme) -> Result<(), Refusal> {
@@ -240,9 +296,11 @@ impl Pool {
         loop {
             let (connected, is_kept) = match own.kept().await {
                 Some(kept) => (kept, true),
-                None => match self.connect(place).await {
-                    Ok(connected) => (connected, false),
-                    Err(refusal) => return Err(Failed { refusal, unsent: Some(request) }),
+                None => match unless_ended(self.connect(place), flight).await {
+                    Ok(Ok(connected)) => (connected, false),
+                    Ok(Err(refusal)) | Err(refusal) => {
+                        return Err(Failed { refusal, unsent: Some(request) });
+                    }
                 },
             };
             flight.expect_response(self.upstream.settings.response_timeout);
@@ -251,7 +309,7 @@ impl Pool {
                     message.in_http1(&mut request);
                     send_http1(connection, request, flight).await
                 }
-                Connected::Http2(sender) => {
+                Connected::Http2(sender, slot) => {
                     let scheme = match self.upstream.endpoints.get(place) {
                         Some(state) if state.endpoint.scheme == Scheme::Https => UriScheme::HTTPS,
                         _ => UriScheme::HTTP,
@@ -259,7 +317,11 @@ impl Pool {
                     if let Err(refusal) = message.in_http2(&mut request, scheme) {
                         return Err(Failed { refusal, unsent: None });
                     }
-                    send_http2(sender, request, flight).await
+                    let sent = send_http2(sender, request, flight).await;
+                    if matches!(&sent, Err(failed) if failed.refusal == Refusal::UpstreamTimeout) {
+                        own.retire(&slot);
+                    }
+                    sent.map(|answer| Answer { slot: Some(slot), ..answer })
                 }
             };
             match sent {
@@ -283,13 +345,15 @@ impl Pool {
         protocol: &HeaderValue,
         flight: &Rc<InFlight>,
     ) -> Result<(Answer, Option<OnUpgrade>), Failed> {
-        let mut connection = match self.connect(place).await {
-            Ok(Connected::Http1(connection)) => connection,
+        let mut connection = match unless_ended(self.connect(place), flight).await {
+            Ok(Ok(Connected::Http1(connection))) => connection,
             // What is to be upgraded is a connection, and this one is shared.
-            Ok(Connected::Http2(_)) => {
+            Ok(Ok(Connected::Http2(..))) => {
                 return Err(Failed { refusal: Refusal::UpstreamProtocol, unsent: None });
             }
-            Err(refusal) => return Err(Failed { refusal, unsent: Some(request) }),
+            Ok(Err(refusal)) | Err(refusal) => {
+                return Err(Failed { refusal, unsent: Some(request) });
+            }
         };
         message.in_http1(&mut request);
         let headers = request.headers_mut();
@@ -304,7 +368,7 @@ impl Pool {
         let mut response = wait(sending, flight).await?;
         let server = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
             .then(|| hyper::upgrade::on(&mut response));
-        Ok((Answer { response, connection: None, at: Some(at), upgrade: None }, server))
+        Ok((Answer { response, connection: None, at: Some(at), slot: None, upgrade: None }, server))
     }
 
     /// Makes a connection, by the endpoint's scheme.
@@ -314,14 +378,22 @@ impl Pool {
         else {
             return Err(Refusal::Internal);
         };
-        let shared = (state.endpoint.scheme != Scheme::Http).then(|| own.connecting.lock());
-        let _turn = match shared {
-            Some(turn) => Some(turn.await),
-            None => None,
+        let may_be_shared = match state.endpoint.scheme {
+            Scheme::Http => false,
+            Scheme::H2c => true,
+            Scheme::Https => own.speaks_http2.get() != Some(false),
         };
-        // Whoever held the turn before may have made the connection.
-        if let Some(http2) = own.ready_http2() {
-            return Ok(Connected::Http2(http2));
+        let asked_at = Instant::now();
+        let _turn = if may_be_shared { Some(own.connecting.lock().await) } else { None };
+        // Whoever held the turn before may have made the connection, or found that none can be
+        // made; each waiting its own time for the same dead server would add up.
+        if let Some((sender, slot)) = own.place_on_http2() {
+            return Ok(Connected::Http2(sender, slot));
+        }
+        if let Some((at, refusal)) = own.failed_at.get().filter(|_| may_be_shared)
+            && at > asked_at
+        {
+            return Err(refusal);
         }
         let connecting = self.open(place, Rc::downgrade(own));
         let connected = timeout(self.upstream.settings.connect_timeout, connecting).await;
@@ -334,21 +406,19 @@ impl Pool {
                 ),
             }
         }
-        match connected {
-            Ok(Connected::Http2(http2)) => {
-                *own.http2.borrow_mut() = Some(http2.clone());
-                Ok(Connected::Http2(http2))
-            }
-            Ok(connected) => Ok(connected),
-            Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => {
-                Err(Refusal::NoEndpoint)
-            }
-            Err(_) => Err(Refusal::Unreachable),
-        }
+        connected.map_err(|error| {
+            let refusal = match error.kind() {
+                std::io::ErrorKind::AddrNotAvailable => Refusal::NoEndpoint,
+                _ => Refusal::Unreachable,
+            };
+            own.failed_at.set(Some((Instant::now(), refusal)));
+            refusal
+        })
     }
 
     async fn open(&self, place: usize, home: Weak<EndpointPool>) -> std::io::Result<Connected> {
         let state = self.upstream.endpoints.get(place).ok_or(std::io::ErrorKind::NotFound)?;
+        let own = self.endpoints.get(place).ok_or(std::io::ErrorKind::NotFound)?;
         let endpoint = &state.endpoint;
         let addresses = lookup_host((endpoint.host.as_str(), endpoint.port)).await;
         let addresses: SmallVec<[SocketAddr; 4]> =
@@ -372,36 +442,65 @@ impl Pool {
         };
         let io = TokioIo::new(socket);
         if !speaks_http2 {
-            let handshake = http1::Builder::new().handshake(io).await;
+            own.speaks_http2.set(Some(false));
+            let handshake = http1::Builder::new().max_buf_size(READ_BUFFER).handshake(io).await;
             let (sender, driver) = handshake.map_err(std::io::Error::other)?;
             let idle_since = Cell::new(Instant::now());
             let driver = Some(driver);
             let connection = Http1 { sender, driver, home, idle_since };
             return Ok(Connected::Http1(Box::new(connection)));
         }
-        let handshake = http2::Builder::new(LocalExecutor).handshake(io).await;
-        let (sender, driver) = handshake.map_err(std::io::Error::other)?;
-        tokio::task::spawn_local(async move {
+        own.speaks_http2.set(Some(true));
+        let handshake = http2::Builder::new(LocalExecutor)
+            // None before the server said how many it allows.
+            .initial_max_send_streams(0)
+            // Each stream holds back its own server; together they never hold back each other.
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(i32::MAX.unsigned_abs())
+            .handshake(io)
+            .await;
+        let (sender, mut driver) = handshake.map_err(std::io::Error::other)?;
+        let allowed = Rc::new(Cell::new(0));
+        poll_fn(|cx| {
+            let ended = Pin::new(&mut driver).poll(cx);
+            allowed.set(driver.current_max_send_streams());
+            match ended {
+                _ if allowed.get() > 0 => Poll::Ready(Ok(())),
+                Poll::Ready(_) => Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await?;
+        let kept_current = Rc::clone(&allowed);
+        tokio::task::spawn_local(poll_fn(move |cx| {
             // What went wrong is told to each request on it.
-            let _ = driver.await;
-        });
-        Ok(Connected::Http2(sender))
+            let ended = Pin::new(&mut driver).poll(cx).map(drop);
+            kept_current.set(driver.current_max_send_streams());
+            ended
+        }));
+        let (open, idle_since) = (Rc::default(), Rc::new(Cell::new(Instant::now())));
+        let http2 = Http2 { sender, allowed, open, idle_since };
+        let (sender, slot) = http2.take().ok_or(std::io::ErrorKind::ConnectionAborted)?;
+        own.http2.borrow_mut().push(http2);
+        Ok(Connected::Http2(sender, slot))
     }
 }
 
 impl EndpointPool {
-    fn ready_http2(&self) -> Option<Http2> {
-        let mut kept = self.http2.borrow_mut();
-        if kept.as_ref().is_some_and(|sender| sender.is_closed() || !sender.is_ready()) {
-            *kept = None;
-        }
-        kept.clone()
+    /// A place on an HTTP/2 connection that has one.
+    fn place_on_http2(&self) -> Option<(http2::SendRequest<OutBody>, StreamSlot)> {
+        self.http2.borrow().iter().find_map(Http2::take)
+    }
+
+    /// No further request goes on this connection: it may be dead without having been closed.
+    fn retire(&self, slot: &StreamSlot) {
+        self.http2.borrow_mut().retain(|http2| !Rc::ptr_eq(&http2.open, &slot.open));
     }
 
     /// A kept connection that the server has not closed.
     async fn kept(&self) -> Option<Connected> {
-        if let Some(http2) = self.ready_http2() {
-            return Some(Connected::Http2(http2));
+        if let Some((sender, slot)) = self.place_on_http2() {
+            return Some(Connected::Http2(sender, slot));
         }
         poll_fn(|cx| {
             loop {
@@ -437,16 +536,16 @@ async fn send_http1(
         // Nobody asked for that.
         return Err(Failed { refusal: Refusal::UpstreamProtocol, unsent: None });
     }
-    Ok(Answer { response, connection: Some(connection), at: None, upgrade: None })
+    Ok(Answer { response, connection: Some(connection), at: None, slot: None, upgrade: None })
 }
 
 async fn send_http2(
-    mut sender: Http2,
+    mut sender: http2::SendRequest<OutBody>,
     request: Request<OutBody>,
     flight: &Rc<InFlight>,
 ) -> Result<Answer, Failed> {
     let response = wait(sender.try_send_request(request), flight).await?;
-    Ok(Answer { response, connection: None, at: None, upgrade: None })
+    Ok(Answer { response, connection: None, at: None, slot: None, upgrade: None })
 }
 
 /// Waits for the head of an answer, or for the flight's end.
@@ -470,7 +569,9 @@ async fn wait(
         Ok(Err(mut error)) => {
             let unsent = error.take_message();
             let cause = error.error();
-            let refusal = if cause.is_parse() || cause.is_parse_too_large() {
+            let refusal = if flight.client_failed.get() {
+                Refusal::BadBody
+            } else if cause.is_parse() || cause.is_parse_too_large() {
                 Refusal::UpstreamProtocol
             } else {
                 Refusal::UpstreamReset
@@ -478,14 +579,31 @@ async fn wait(
             tracing::debug!(error = %cause, "no answer of the model server");
             Err(Failed { refusal, unsent })
         }
-        Err(why) => Err(Failed {
-            refusal: match why {
-                Ending::ResponseTimeout => Refusal::UpstreamTimeout,
-                Ending::BodyTimeout | Ending::WriteTimeout => Refusal::BodyTimeout,
-                Ending::Revoked => Refusal::Revoked,
-                Ending::Drain => Refusal::Overloaded,
-            },
-            unsent: None,
-        }),
+        Err(why) => Err(Failed { refusal: refusal_for(why), unsent: None }),
+    }
+}
+
+/// Waits for something that nothing was sent for yet, or for the flight's end.
+async fn unless_ended<T>(
+    future: impl Future<Output = T>,
+    flight: &Rc<InFlight>,
+) -> Result<T, Refusal> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if let Some(why) = flight.ended() {
+            return Poll::Ready(Err(refusal_for(why)));
+        }
+        flight.waiting.register(cx);
+        future.as_mut().poll(cx).map(Ok)
+    })
+    .await
+}
+
+fn refusal_for(why: Ending) -> Refusal {
+    match why {
+        Ending::ResponseTimeout => Refusal::UpstreamTimeout,
+        Ending::BodyTimeout | Ending::WriteTimeout => Refusal::BodyTimeout,
+        Ending::Revoked => Refusal::Revoked,
+        Ending::Drain => Refusal::Overloaded,
     }
 }

@@ -13,12 +13,13 @@ use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::flight::InFlight;
 use super::outcome::Outcome;
-use super::pool::{Answer, Http1};
+use super::pool::{Answer, Http1, StreamSlot};
 use super::switch;
 use crate::telemetry::metrics::UpstreamError;
 use crate::upstream::AtEndpoint;
@@ -44,19 +45,25 @@ pub(super) enum OutBody {
 pub(super) struct ClientBody {
     first: Option<Result<Frame<Bytes>, hyper::Error>>,
     incoming: Incoming,
+    is_http2: bool,
     flight: Rc<InFlight>,
 }
 
 impl OutBody {
     /// Takes a client's body. If it is small and was sent with the head, it will leave with the
     /// head too, in one write; whoever sends it slowly has it streamed.
-    pub(super) async fn take(mut incoming: Incoming, flight: &Rc<InFlight>) -> Self {
+    pub(super) async fn take(
+        mut incoming: Incoming,
+        is_http2: bool,
+        flight: &Rc<InFlight>,
+    ) -> Self {
         if incoming.is_end_stream() {
+            flight.uploaded.set(true);
             return Self::Empty;
         }
         let flight = Rc::clone(flight);
         let Some(whole) = incoming.size_hint().exact().filter(|size| *size <= SMALL_BODY) else {
-            return Self::Stream(ClientBody { first: None, incoming, flight });
+            return Self::Stream(ClientBody { first: None, incoming, is_http2, flight });
         };
         let mut asked = false;
         let first = std::future::poll_fn(|cx| {
@@ -77,20 +84,24 @@ impl OutBody {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) if data.len() as u64 == whole => {
                     flight.bytes_in.set(whole);
+                    flight.uploaded.set(true);
                     Self::Ready(Some(data))
                 }
                 Ok(data) => {
                     let first = Some(Ok(Frame::data(data)));
-                    Self::Stream(ClientBody { first, incoming, flight })
+                    Self::Stream(ClientBody { first, incoming, is_http2, flight })
                 }
-                Err(trailers) => {
-                    Self::Stream(ClientBody { first: Some(Ok(trailers)), incoming, flight })
-                }
+                Err(trailers) => Self::Stream(ClientBody {
+                    first: Some(Ok(trailers)),
+                    incoming,
+                    is_http2,
+                    flight,
+                }),
             },
             Some(Err(error)) => {
-                Self::Stream(ClientBody { first: Some(Err(error)), incoming, flight })
+                Self::Stream(ClientBody { first: Some(Err(error)), incoming, is_http2, flight })
             }
-            None => Self::Stream(ClientBody { first: None, incoming, flight }),
+            None => Self::Stream(ClientBody { first: None, incoming, is_http2, flight }),
         }
     }
 }
@@ -131,6 +142,10 @@ impl Body for OutBody {
 
 impl ClientBody {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.flight.is_over() {
+            return Poll::Ready(Some(Err("the request was ended".into())));
+        }
+        self.flight.uploading.register(cx);
         let frame = match self.first.take() {
             Some(first) => Poll::Ready(Some(first)),
             None => Pin::new(&mut self.incoming).poll_frame(cx),
@@ -143,11 +158,25 @@ impl ClientBody {
         };
         self.flight.body_awaited.set(None);
         self.flight.postpone_response_due();
-        let Some(frame) = frame else { return Poll::Ready(None) };
+        let Some(frame) = frame else {
+            // A stream that the client reset without an error looks like one that ended.
+            if self.is_http2 && !self.incoming.is_end_stream() {
+                self.flight.client_failed.set(true);
+                return Poll::Ready(Some(Err("the client's body broke off".into())));
+            }
+            self.flight.uploaded.set(true);
+            return Poll::Ready(None);
+        };
         let frame = match frame {
             Ok(frame) => frame,
-            Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            Err(error) => {
+                self.flight.client_failed.set(true);
+                return Poll::Ready(Some(Err(error.into())));
+            }
         };
+        if self.incoming.is_end_stream() {
+            self.flight.uploaded.set(true);
+        }
         if let Some(data) = frame.data_ref() {
             self.flight.bytes_in.set(self.flight.bytes_in.get() + data.len() as u64);
         }
@@ -174,6 +203,12 @@ impl ClientBody {
     }
 }
 
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        self.flight.body_awaited.set(None);
+    }
+}
+
 /// The body of a response: a refusal, or what the model server answers.
 pub struct GateBody(Kind);
 
@@ -185,12 +220,14 @@ enum Kind {
 /// A model server's body as it comes in.
 struct RelayedBody {
     incoming: Incoming,
+    is_http2: bool,
     /// HTTP/1.1: the connection it comes on, moved along by whoever polls the body. No task of its
     /// own stands between the two sockets.
     connection: Option<Box<Http1>>,
     flight: Rc<InFlight>,
     outcome: Outcome,
     _at: Option<AtEndpoint>,
+    _slot: Option<StreamSlot>,
 }
 
 impl GateBody {
@@ -245,6 +282,12 @@ impl RelayedBody {
         match frame {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
+                // HTTP/2: a reset without an error looks like an end. While the client still sends
+                // it may be one ("stop sending", RFC 9113, section 8.1); after that it is none.
+                if self.is_http2 && self.flight.uploaded.get() && !self.incoming.is_end_stream() {
+                    self.outcome.upstream_failed(UpstreamError::Reset);
+                    return Poll::Ready(Some(Err("the model server's answer broke off".into())));
+                }
                 self.release(cx);
                 Poll::Ready(None)
             }
@@ -252,10 +295,10 @@ impl RelayedBody {
                 if let Some(data) = frame.data_ref() {
                     self.outcome.bytes_out += data.len() as u64;
                 }
+                // The last piece too: an HTTP/2 client may leave no window for it.
+                self.flight.piece_offered.set(Some(Instant::now()));
                 if self.incoming.is_end_stream() {
                     self.release(cx);
-                } else {
-                    self.flight.piece_offered.set(Some(Instant::now()));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -277,6 +320,7 @@ impl RelayedBody {
 
 impl Drop for RelayedBody {
     fn drop(&mut self) {
+        self.flight.finish();
         self.outcome.bytes_in = self.flight.bytes_in.get();
         // hyper never polls a body that it knows to be empty (`HEAD`, 204, `Content-Length: 0`).
         if let Some(connection) = self.connection.take()
@@ -289,9 +333,10 @@ impl Drop for RelayedBody {
 
 /// Makes the response that the client gets of the one that the model server gave.
 pub(super) fn relay(answer: Answer, flight: Rc<InFlight>, outcome: Outcome) -> Response<GateBody> {
-    let Answer { response, connection, at, upgrade } = answer;
+    let Answer { response, connection, at, slot, upgrade } = answer;
     flight.mark_answered();
     let (mut parts, incoming) = response.into_parts();
+    let is_http2 = parts.version == http::Version::HTTP_2;
     parts.version = http::Version::HTTP_11;
     let protocol = parts.headers.get(header::UPGRADE).cloned();
     headers::clean_response(&mut parts.headers);
@@ -304,7 +349,8 @@ pub(super) fn relay(answer: Answer, flight: Rc<InFlight>, outcome: Outcome) -> R
         return Response::from_parts(parts, GateBody::whole(Full::default()));
     }
     debug_assert_ne!(parts.status, StatusCode::SWITCHING_PROTOCOLS);
-    let body = RelayedBody { incoming, connection, flight, outcome, _at: at };
+    let body =
+        RelayedBody { incoming, is_http2, connection, flight, outcome, _at: at, _slot: slot };
     Response::from_parts(parts, GateBody(Kind::Relayed(Box::new(body))))
 }
 
@@ -318,12 +364,60 @@ async fn bridge(
 ) {
     let carried = async {
         let (client, server) = tokio::try_join!(client, server)?;
-        let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+        let mut client = WatchedClient { io: TokioIo::new(client), flight: &flight };
+        let mut server = TokioIo::new(server);
         let counts = tokio::io::copy_bidirectional(&mut client, &mut server).await?;
         Ok::<_, BodyError>(counts)
     };
     let ended = switch::until_off(&flight.waiting, carried).await;
     if let Some(Ok((bytes_in, bytes_out))) = ended {
         (outcome.bytes_in, outcome.bytes_out) = (bytes_in, bytes_out);
+    }
+}
+
+/// The client's side of an upgraded connection, which tells when the client takes nothing.
+struct WatchedClient<'f> {
+    io: TokioIo<Upgraded>,
+    flight: &'f InFlight,
+}
+
+impl WatchedClient<'_> {
+    fn note<T>(&self, written: Poll<T>) -> Poll<T> {
+        let offered = &self.flight.piece_offered;
+        match &written {
+            Poll::Ready(_) => offered.set(None),
+            Poll::Pending if offered.get().is_none() => offered.set(Some(Instant::now())),
+            Poll::Pending => {}
+        }
+        written
+    }
+}
+
+impl AsyncRead for WatchedClient<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for WatchedClient<'_> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.note(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -27,6 +27,9 @@ const MAX_CONNECTIONS: usize = 64;
 /// By when a request's head must be there.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// By when the whole answer must have been taken: who does not read keeps nobody else out.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// What the ops listener tells of.
 pub struct Ops {
     /// The gate in force.
@@ -62,11 +65,12 @@ async fn serve_connection(stream: TcpStream, ops: Arc<Ops>) {
         async move { Ok::<_, Infallible>(response) }
     });
     // A scraper that goes away in the middle is no event.
-    let _ = http1::Builder::new()
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
 }
 
 impl Ops {

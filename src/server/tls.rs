@@ -53,7 +53,9 @@ impl TlsKeeper {
     /// When one is missing or unusable, or the key is not the certificate's.
     pub fn open(files: &ServerTls) -> Result<Self, TlsFileError> {
         let mut watches: Vec<Watch> = paths(files).map(|path| Watch::new(path.clone())).collect();
-        watches.iter_mut().for_each(Watch::note);
+        for watch in &mut watches {
+            watch.note();
+        }
         let contents = contents(files);
         let config = server_config(files)?;
         let in_force = TlsInForce(Arc::new(ArcSwap::from_pointee(config)));
@@ -72,7 +74,9 @@ impl TlsKeeper {
         if !thoroughly && !self.watches.iter().any(Watch::hints_at_change) {
             return;
         }
-        self.watches.iter_mut().for_each(Watch::note);
+        for watch in &mut self.watches {
+            watch.note();
+        }
         let contents = contents(&self.files);
         if contents == self.contents {
             return;

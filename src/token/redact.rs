@@ -30,8 +30,10 @@ pub fn redact(text: &str) -> Cow<'_, str> {
 const SHORTEST: usize = 8;
 
 fn next_prefix(text: &str) -> Option<(&str, &str, &str)> {
-    let (place, prefix) =
-        ["fg_", "fga_"].into_iter().filter_map(|prefix| Some((text.find(prefix)?, prefix))).min()?;
+    let (place, prefix) = ["fg_", "fga_"]
+        .into_iter()
+        .filter_map(|prefix| Some((text.find(prefix)?, prefix)))
+        .min()?;
     Some((&text[..place], prefix, &text[place + prefix.len()..]))
 }
 

@@ -57,7 +57,8 @@ impl HeaderRules {
     }
 
     fn is_identity(&self, name: &HeaderName) -> bool {
-        *name == self.token_id || *name == self.token_name || *name == self.groups
+        let own = [&self.token_id, &self.token_name, &self.groups];
+        own.into_iter().any(|own| name == own || is_taken_for(name, own))
     }
 
     /// Whether a trailer field of a request may pass: nothing that is a credential, says who calls,
@@ -208,9 +209,12 @@ pub fn clean_response(headers: &mut HeaderMap) {
             }
         }
     }
+    let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
     remove_where(headers, |name| {
         is_hop_by_hop(name)
             || *name == FAREGATE_REASON
+            // The length of a chunked body is what its chunks say (RFC 9112, section 6.3).
+            || (is_chunked && *name == header::CONTENT_LENGTH)
             || (named.contains(name) && *name != header::CONTENT_LENGTH)
     });
 }
@@ -251,6 +255,15 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         let content_type = content_type.as_bytes();
         content_type.len() >= 16 && content_type[..16].eq_ignore_ascii_case(b"application/grpc")
     })
+}
+
+/// Whether a server that knows headers as variables (`HTTP_X_CONSUMER_USERNAME`) takes one for the
+/// other: such servers write `_` for whatever is no letter or digit.
+fn is_taken_for(name: &HeaderName, own: &HeaderName) -> bool {
+    let (name, own) = (name.as_str().as_bytes(), own.as_str().as_bytes());
+    let same =
+        |(a, b): (&u8, &u8)| a == b || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
+    name.len() == own.len() && name.iter().zip(own).all(same)
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {

@@ -17,6 +17,10 @@ pub enum Refusal {
     Denied(Reason),
     /// `CONNECT` and `TRACE`, which are never forwarded.
     MethodNotAllowed,
+    /// More header lines than `max_headers`.
+    TooManyHeaders,
+    /// The client's body broke off or was not framed as HTTP frames bodies.
+    BadBody,
     /// No connection to a model server could be made.
     Unreachable,
     /// No address is known for any model server.
@@ -43,6 +47,8 @@ impl Refusal {
     pub fn all() -> Vec<Self> {
         let others = [
             Self::MethodNotAllowed,
+            Self::TooManyHeaders,
+            Self::BadBody,
             Self::Unreachable,
             Self::NoEndpoint,
             Self::UpstreamReset,
@@ -62,6 +68,8 @@ impl Refusal {
         match self {
             Self::Denied(reason) => reason.as_str(),
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::TooManyHeaders => "too_many_headers",
+            Self::BadBody => "bad_body",
             Self::Unreachable => "upstream_unreachable",
             Self::NoEndpoint => "no_endpoint",
             Self::UpstreamReset => "upstream_reset",
@@ -193,6 +201,18 @@ impl Refusal {
                 None,
                 "This method is never forwarded.",
             ),
+            Self::TooManyHeaders => row(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                Grpc::ResourceExhausted,
+                None,
+                "The request has too many header lines.",
+            ),
+            Self::BadBody => row(
+                StatusCode::BAD_REQUEST,
+                Grpc::InvalidArgument,
+                None,
+                "The body of the request broke off, or is not framed as it should be.",
+            ),
             Self::Unreachable => row(
                 StatusCode::BAD_GATEWAY,
                 Grpc::Unavailable,
@@ -276,6 +296,7 @@ enum Grpc {
     DeadlineExceeded = 4,
     NotFound = 5,
     PermissionDenied = 7,
+    ResourceExhausted = 8,
     Unimplemented = 12,
     Internal = 13,
     Unavailable = 14,

@@ -1,12 +1,12 @@
 //! The decision, rule by rule, as a client sees it: status, reason, challenge, body; and that nothing of what was
 //! refused reached the model server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::golden;
 use crate::support::http1::{Request, Response, get, post, request};
-use crate::support::model_server::{CANNED_BODY, ModelServer};
+use crate::support::model_server::{CANNED_BODY, ModelServer, Then};
 use crate::support::rig::Rig;
 use crate::support::tokens;
 
@@ -24,6 +24,9 @@ enum Body {
     ErrorText,
 }
 use Body::{ErrorText, Problem};
+
+/// What is asked, and the status, reason, challenge and form of the refusal.
+type Refusal<'c> = (&'c str, Request, u16, &'c str, Option<&'c str>, Body);
 
 /// What every refusal has, whatever the reason.
 fn assert_is_refusal(case: &str, response: &Response, challenge: Option<&str>, body: Body) {
@@ -77,7 +80,7 @@ fn every_rule_refuses_with_its_own_words_and_before_the_model_server_hears_of_it
             .with(second, tokens::secret("all"))
     };
     #[rustfmt::skip]
-    let table: Vec<(&str, Request, u16, &str, Option<&str>, Body)> = vec![
+    let table: Vec<Refusal<'_>> = vec![
         // 1: form
         ("host missing", get("/score/allowed").token("eval").without("host"), 400, "bad_host", NO_CHALLENGE, Problem),
         ("host malformed", get("/score/allowed").token("eval").host("a/../b"), 400, "bad_host", NO_CHALLENGE, Problem),
@@ -146,11 +149,15 @@ fn every_rule_refuses_with_its_own_words_and_before_the_model_server_hears_of_it
         ("resource, a route without a model", get("/everything").token("eval"), 403, "resource_not_allowed", INSUFFICIENT, Problem),
     ];
     let mut told = String::new();
+    let mut bodies = BTreeSet::new();
     let mut reasons: BTreeMap<String, f64> = BTreeMap::new();
     for (case, request, status, reason, challenge, body) in &table {
         let response = rig.assert_refused(case, request, *status, reason);
         assert_is_refusal(case, &response, *challenge, *body);
-        writeln!(told, "== {case}\n{}", printed(&response)).unwrap();
+        let field = |name| response.field(name).unwrap_or("-");
+        let (kind, challenge) = (field("content-type"), field("www-authenticate"));
+        writeln!(told, "{case}: {status} {reason} | {challenge} | {kind}").unwrap();
+        bodies.insert(said(&response));
         let counted = match *case {
             "expired token" => "expired_token",
             "disabled token" => "disabled_token",
@@ -159,7 +166,8 @@ fn every_rule_refuses_with_its_own_words_and_before_the_model_server_hears_of_it
         };
         *reasons.entry(counted.to_owned()).or_default() += 1.0;
     }
-    golden::check("refusals.txt", &told);
+    let bodies: Vec<String> = bodies.into_iter().collect();
+    golden::check("refusals.txt", &format!("{told}\n{}\n", bodies.join("\n")));
     // The metric tells what the wire does not.
     let metrics = rig.gate.metrics();
     for (reason, count) in &reasons {
@@ -176,22 +184,15 @@ fn every_rule_refuses_with_its_own_words_and_before_the_model_server_hears_of_it
     rig.finish(0);
 }
 
-/// A refusal as a reviewer reads it: fields in order of their names, without what differs from time to time.
-fn printed(response: &Response) -> String {
-    let mut text = format!("{}\n", response.status);
-    let mut fields: Vec<String> = response
-        .fields
-        .iter()
-        .filter(|(name, _)| !matches!(name.as_str(), "date" | "x-request-id" | "content-length"))
-        .map(|(name, value)| format!("{name}: {value}"))
-        .collect();
-    fields.sort();
+/// What a refusal says, without what differs from request to request.
+fn said(response: &Response) -> String {
     let mut json = response.json();
-    if let Some(id) = json.get_mut("request_id") {
-        *id = "REQUEST-ID".into();
+    for (field, value) in [("request_id", "REQUEST-ID"), ("instance", "PATH")] {
+        if let Some(own) = json.get_mut(field) {
+            *own = value.into();
+        }
     }
-    writeln!(text, "{}\n{json}", fields.join("\n")).unwrap();
-    text
+    format!("{} {json}", response.reason().unwrap_or_default())
 }
 
 #[test]
@@ -257,6 +258,41 @@ fn an_answer_comes_through_as_the_model_server_gave_it() {
     assert_eq!(received.body, b"{\"x\":1}");
     assert_eq!(received.field("content-length"), Some("7"));
     rig.finish(1);
+}
+
+#[test]
+fn answers_without_a_body_have_none_and_the_connection_goes_on() {
+    let server = ModelServer::scripted(|exchange| {
+        exchange.whole();
+        exchange.send(match exchange.request.target.rsplit('?').next() {
+            Some("204") => "HTTP/1.1 204 No Content\r\nX-Served-By: model\r\n\r\n",
+            Some("304") => "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 16\r\n\r\n",
+            Some("head") => "HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n",
+            Some("chunks") => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            _ => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        });
+        Then::KeepOpen
+    });
+    let rig = Rig::before(server);
+    let mut client = rig.connect();
+    for _ in 0..2 {
+        for (method, query, status, length) in [
+            ("GET", "204", 204, None),
+            ("GET", "304", 304, Some("16")),
+            ("HEAD", "head", 200, Some("16")),
+            ("GET", "chunks", 200, None),
+            ("GET", "empty", 200, Some("0")),
+        ] {
+            let response =
+                client.ask(&request(method, &format!("/score/allowed?{query}")).token("eval"));
+            assert_eq!((response.status, response.body.len()), (status, 0), "{query}");
+            // A length may be said of an empty series of chunks, and left out where nothing was sent.
+            if matches!(query, "204" | "head" | "empty") {
+                assert_eq!(response.field("content-length"), length, "{query}");
+            }
+        }
+    }
+    rig.finish(10);
 }
 
 #[test]

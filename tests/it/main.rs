@@ -8,15 +8,24 @@
     reason = "a test stops at the first thing that is wrong"
 )]
 
+mod cli;
 mod credential;
+mod deadlines;
+mod drain;
 mod framing;
 mod golden;
 mod headers;
+mod http2;
 mod journey;
+mod limits;
 mod namespaces;
+mod ops;
 mod paths;
 mod reload;
+mod settings_files;
+mod startup;
 mod support;
 mod targets;
+mod tls;
 mod upgrade;
 mod upstream;

@@ -191,6 +191,7 @@ fn what_is_no_upgrade_is_an_ordinary_request() {
             ask().with("Connection", "Upgrade").with("Upgrade", "websocket").with("Upgrade", "h2c"),
         ),
         ("TLS", ask().with("Connection", "Upgrade").with("Upgrade", "TLS/1.0")),
+        ("with a body", websocket(ask()).body("hello")),
         (
             "HTTP/1.0",
             ask().with("Connection", "Upgrade").with("Upgrade", "websocket").version("HTTP/1.0"),
@@ -205,7 +206,7 @@ fn what_is_no_upgrade_is_an_ordinary_request() {
             assert_eq!((upgrade.as_str(), received.field("connection")), ("", None), "{case}");
         }
     }
-    rig.finish(11);
+    rig.finish(12);
 }
 
 #[test]

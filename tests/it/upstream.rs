@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 
-use crate::support::certificates::{Authority, ClientSide};
+use crate::support::certificates::Authority;
 use crate::support::http1::{Received, Response, all, get, post, request};
 use crate::support::model_server::{CANNED, CANNED_BODY, Exchange, ModelServer, Then};
 use crate::support::rig::Rig;
@@ -112,7 +112,7 @@ fn endpoints_share_what_is_in_flight() {
     let held = || {
         let gate = Arc::clone(&gate);
         ModelServer::scripted(move |exchange| {
-            drop(gate.lock().unwrap().recv());
+            let _released_or_over = gate.lock().unwrap().recv();
             exchange.send(CANNED);
             Then::KeepOpen
         })
@@ -121,8 +121,6 @@ fn endpoints_share_what_is_in_flight() {
     let endpoints = vec![first.url(), second.url()];
     let rig = Rig::with(ModelServer::canned(), |settings| {
         settings.namespaces[0].endpoints = endpoints;
-        // What is in flight is counted by each worker for itself.
-        settings.data = String::new();
     });
     // The next goes to the server that has less to do, so two held requests are never at one.
     let mut clients: Vec<_> = (0..8).map(|_| rig.connect()).collect();
@@ -265,7 +263,7 @@ fn a_request_that_was_written_is_never_sent_twice() {
         exchange.send(CANNED);
         Then::KeepOpen
     });
-    let rig = Rig::with(server, |settings| settings.data = String::new());
+    let rig = Rig::before(server);
     let mut client = rig.connect();
     for round in 0..5 {
         let body = format!("body {round}");
@@ -343,7 +341,6 @@ fn an_answer_that_is_cut_arrives_as_cut() {
             assert!(!response.is_whole, "{case}: {response:?}");
             assert!("only this".starts_with(&response.text()), "{case}: {response:?}");
         }
-        // The same to a client of HTTP/1.0, which has no chunks to miss the last of, and to one that reads to the end.
         rig.finish(1);
     }
 }
@@ -415,7 +412,7 @@ fn an_answer_to_nobody_reaches_nobody() {
             }
             Then::KeepOpen
         });
-        let rig = Rig::with(server, |settings| settings.data = String::new());
+        let rig = Rig::before(server);
         let mut client = rig.connect();
         for round in 0..4 {
             client.send(request(method, "/score/allowed?first").token("eval").bytes());
@@ -482,6 +479,8 @@ fn piecewise(head: &'static str) -> (ModelServer, Sender<Vec<u8>>) {
             }
             exchange.send(piece);
         }
+        // The test has no more to say: what comes now is the gate's to decide.
+        exchange.wait_until_closed();
         Then::Close
     });
     (server, sender)
@@ -597,6 +596,7 @@ fn a_stream_ends_with_the_right_to_it() {
         rig.gate.change_tokens(&file);
         let why = [("namespace", "default"), ("why", "revoked")];
         if ends {
+            drop(pieces);
             // Cut, not ended in order: what came is not all there was.
             let rest = client.rest();
             assert!(!rest.ends_with(b"0\r\n\r\n"), "{case}: {:?}", String::from_utf8_lossy(&rest));
@@ -615,6 +615,54 @@ fn a_stream_ends_with_the_right_to_it() {
         }
         rig.finish(1);
     }
+}
+
+/// So many seconds from now, as a token file writes it.
+fn seconds_from_now(seconds: i64) -> String {
+    let then = jiff::Timestamp::now().as_second() + seconds;
+    jiff::Timestamp::from_second(then).unwrap().to_string()
+}
+
+#[test]
+fn a_stream_of_a_former_secret_ends_with_its_grace() {
+    let (server, pieces) = piecewise(EVENTS);
+    let rig = Rig::before(server);
+    let previous = tokens::previous("eval", &seconds_from_now(3));
+    rig.gate.change_tokens(&with_eval(&["allowed"], &["model-evaluation"], &previous));
+    let mut client = rig.connect();
+    client.send(get("/score/allowed").bearer(&tokens::former_secret("eval")).bytes());
+    client.response_head();
+    pieces.send(b"3\r\none\r\n".to_vec()).unwrap();
+    assert_eq!(client.chunk().unwrap(), b"one");
+    drop(pieces);
+    // No file changes from here on.
+    let rest = client.rest();
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "{:?}", String::from_utf8_lossy(&rest));
+    rig.server.wait_for_ended_connections(1);
+    assert_eq!(rig.ask(&get("/score/allowed").bearer(&tokens::former_secret("eval"))).status, 401);
+    rig.finish(1);
+}
+
+#[test]
+fn a_token_expires_without_any_change() {
+    let (server, pieces) = piecewise(EVENTS);
+    let rig = Rig::before(server);
+    let expires = format!("expires_at = {}\n", seconds_from_now(3));
+    rig.gate.change_tokens(&with_eval(&["allowed"], &["model-evaluation"], &expires));
+    let mut client = rig.connect();
+    client.send(ask().bytes());
+    client.response_head();
+    eventually("it has expired", || {
+        // Another model, so that nothing reaches the server that waits for pieces.
+        let response = rig.ask(&get("/score/other").token("eval"));
+        (response.reason() == Some("invalid_token")).then_some(())
+    });
+    // What was running runs to its end.
+    pieces.send(b"3\r\none\r\n0\r\n\r\n".to_vec()).unwrap();
+    pieces.send(Vec::new()).unwrap();
+    assert_eq!(client.chunk().unwrap(), b"one");
+    assert_eq!(client.chunk(), None);
+    rig.finish(1);
 }
 
 #[test]
@@ -717,8 +765,6 @@ fn a_server_behind_tls_is_known_by_its_authority() {
             rig.finish(0);
         }
     }
-    // The rig's own client side is used where a client speaks TLS to the gate.
-    let _ = ClientSide::default();
 }
 
 #[test]

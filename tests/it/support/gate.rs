@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -154,10 +154,6 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    pub(crate) fn as_path(&self) -> &Path {
-        self.0.path()
-    }
-
     /// Writes a file that its owner alone may read, in place when it is there already.
     pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) {
         let mut options = fs::OpenOptions::new();
@@ -208,8 +204,8 @@ struct Starting {
 }
 
 impl Starting {
-    fn new(folder: &Folder) -> Self {
-        let mut child = faregate()
+    fn new(folder: &Folder, mut program: Command) -> Self {
+        let mut child = program
             .arg("serve")
             .arg("--config")
             .arg(folder.path("faregate.toml"))
@@ -235,7 +231,19 @@ pub(crate) struct Ended {
 impl Gate {
     /// Starts it and waits until both listeners are bound.
     pub(crate) fn start(folder: Folder) -> Self {
-        let Starting { child, transcript, readers } = Starting::new(&folder);
+        Self::start_as(faregate(), folder)
+    }
+
+    /// The same with room for so many descriptors.
+    pub(crate) fn start_with_descriptors(folder: Folder, most: u32) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &most.to_string()]);
+        shell.arg(env!("CARGO_BIN_EXE_faregate")).stdin(Stdio::null());
+        Self::start_as(shell, folder)
+    }
+
+    fn start_as(program: Command, folder: Folder) -> Self {
+        let Starting { child, transcript, readers } = Starting::new(&folder, program);
         let unbound = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut gate = Self { child, transcript, readers, data: unbound, ops: unbound, folder };
         gate.data = gate.address_of("data");
@@ -245,7 +253,7 @@ impl Gate {
 
     /// Starts one that is to give up, and waits until it has.
     pub(crate) fn fail_to_start(folder: &Folder) -> Ended {
-        let Starting { mut child, transcript, readers } = Starting::new(folder);
+        let Starting { mut child, transcript, readers } = Starting::new(folder, faregate());
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
@@ -284,10 +292,12 @@ impl Gate {
                 return found;
             }
             seen = transcript.lines.len();
-            let all = || transcript.lines.join("\n");
-            assert!(transcript.ended < 2, "the gate ended without {what}:\n{}", all());
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "the gate has not said {what}:\n{}", all());
+            if transcript.ended == 2 || left.is_zero() {
+                // The lock is given back first: the gate's log is wanted again while this unwinds.
+                drop(transcript);
+                panic!("the gate has not said {what}");
+            }
             transcript = changed.wait_timeout(transcript, left).unwrap().0;
         }
     }

@@ -258,6 +258,7 @@ impl Client {
         let length =
             usize::from_str_radix(&String::from_utf8(line).unwrap(), 16).expect("a chunk size");
         if length == 0 {
+            assert_eq!(self.line().as_deref(), Some(&b""[..]), "the end of the chunks");
             return None;
         }
         let data = self.bytes(length);

@@ -104,6 +104,7 @@ impl Message {
 
 /// How a request on a stream ended.
 #[derive(Debug)]
+#[expect(dead_code, reason = "the codes are told in the message of a failure")]
 pub(crate) enum Answer {
     Response(Message),
     /// The stream was reset with this code; what had come of the response is with it.

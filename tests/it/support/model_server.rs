@@ -82,7 +82,10 @@ pub(crate) struct Record {
     /// Whether this end closed it.
     pub(crate) is_closed_here: bool,
     /// How many of the bytes are HTTP, when the rest is not.
-    pub(crate) http_length: Option<usize>,
+    http_length: Option<usize>,
+    /// The whole requests that were found so far, and how many of the bytes they are.
+    read: Vec<Received>,
+    read_length: usize,
 }
 
 #[derive(Default)]
@@ -202,58 +205,63 @@ impl ModelServer {
     /// # Panics
     /// When something came that such a reader refuses.
     pub(crate) fn requests(&self) -> Vec<Received> {
-        self.requests_by_connection().concat()
+        self.since(&[])
     }
 
-    /// The same, each connection's own.
-    fn requests_by_connection(&self) -> Vec<Vec<Received>> {
-        self.connections().iter().map(|record| requests_of(record).0).collect()
+    fn with_records<T>(&self, look: impl FnOnce(&mut [Record]) -> T) -> T {
+        look(&mut self.log.0.lock().unwrap().connections)
     }
 
     /// How many whole requests each connection has brought.
     pub(crate) fn mark(&self) -> Vec<usize> {
-        self.requests_by_connection().iter().map(Vec::len).collect()
+        self.with_records(|records| records.iter_mut().map(|record| record.whole().len()).collect())
     }
 
     /// The whole requests that came after a mark was set.
     pub(crate) fn since(&self, mark: &[usize]) -> Vec<Received> {
-        let requests = self.requests_by_connection();
-        let new = |(index, requests): (usize, Vec<Received>)| {
-            let before = mark.get(index).copied().unwrap_or(0);
-            requests.into_iter().skip(before)
-        };
-        requests.into_iter().enumerate().flat_map(new).collect()
+        self.with_records(|records| {
+            let new = |(index, record): (usize, &mut Record)| {
+                let before = mark.get(index).copied().unwrap_or(0);
+                record.whole()[before..].to_vec()
+            };
+            records.iter_mut().enumerate().flat_map(new).collect()
+        })
     }
 
     /// Heads of requests whose body did not come whole.
     pub(crate) fn unfinished(&self) -> Vec<Received> {
-        self.connections().iter().filter_map(|record| requests_of(record).1).collect()
+        self.with_records(|records| records.iter_mut().filter_map(Record::unfinished).collect())
     }
 
     /// How many requests the most forgiving readers find, the greatest number of any of them.
     pub(crate) fn count_leniently(&self) -> usize {
         let count = |belief| {
-            let http = |record: &Record| {
-                record.bytes[..record.http_length.unwrap_or(record.bytes.len())].to_vec()
-            };
-            self.connections()
-                .iter()
-                .map(|record| count_leniently(&http(record), belief))
-                .sum::<usize>()
+            self.with_records(|records| {
+                records.iter().map(|record| count_leniently(record.http(), belief)).sum::<usize>()
+            })
         };
         count(Belief::Length).max(count(Belief::Chunks))
     }
 
     /// Waits for what is received to become so.
-    pub(crate) fn wait_until<T>(&self, what: &str, look: impl Fn(&[Record]) -> Option<T>) -> T {
+    pub(crate) fn wait_until<T>(&self, what: &str, look: impl Fn(&mut [Record]) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         let mut log = self.log.0.lock().unwrap();
         loop {
-            if let Some(found) = look(&log.connections) {
+            if let Some(found) = look(&mut log.connections) {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "it never came to pass that {what}: {:?}", log.connections);
+            if left.is_zero() {
+                let bytes: Vec<u8> =
+                    log.connections.iter().flat_map(|record| record.bytes.clone()).collect();
+                // The lock is given back first: dropping the server wants it while this unwinds.
+                drop(log);
+                panic!(
+                    "it never came to pass that {what}; received:\n{}",
+                    String::from_utf8_lossy(&bytes)
+                );
+            }
             log = self.log.1.wait_timeout(log, left).unwrap().0;
         }
     }
@@ -262,7 +270,7 @@ impl ModelServer {
     pub(crate) fn wait_for_requests(&self, count: usize) -> Vec<Received> {
         self.wait_until(&format!("{count} requests come"), |records| {
             let requests: Vec<Received> =
-                records.iter().flat_map(|record| requests_of(record).0).collect();
+                records.iter_mut().flat_map(|record| record.whole().to_vec()).collect();
             (requests.len() >= count).then_some(requests)
         })
     }
@@ -270,14 +278,10 @@ impl ModelServer {
     /// Waits until this many heads have come.
     pub(crate) fn wait_for_heads(&self, count: usize) {
         self.wait_until(&format!("{count} heads come"), |records| {
-            let heads: usize = records
-                .iter()
-                .map(|record| {
-                    let (whole, unfinished) = requests_of(record);
-                    whole.len() + usize::from(unfinished.is_some())
-                })
-                .sum();
-            (heads >= count).then_some(())
+            let heads = |record: &mut Record| {
+                record.whole().len() + usize::from(record.unfinished().is_some())
+            };
+            (records.iter_mut().map(heads).sum::<usize>() >= count).then_some(())
         });
     }
 
@@ -310,25 +314,38 @@ impl Drop for ModelServer {
     }
 }
 
-/// The whole requests of a connection, and the one that is not.
-fn requests_of(record: &Record) -> (Vec<Received>, Option<Received>) {
-    let mut rest = &record.bytes[..record.http_length.unwrap_or(record.bytes.len())];
-    let mut whole = Vec::new();
-    loop {
-        match read_strictly(rest) {
-            Read::Whole(request) => {
-                rest = &rest[request.length..];
-                whole.push(request);
-            }
-            Read::HeadOnly(request) => return (whole, Some(request)),
-            Read::Partial => return (whole, None),
-            Read::Broken(why) => {
-                panic!(
-                    "the model server received what no strict server reads ({why}):\n{}",
-                    String::from_utf8_lossy(rest)
-                )
-            }
+impl Record {
+    /// What came as HTTP.
+    fn http(&self) -> &[u8] {
+        &self.bytes[..self.http_length.unwrap_or(self.bytes.len())]
+    }
+
+    /// The whole requests, as a strict reader finds them. What was read once is not read again.
+    fn whole(&mut self) -> &[Received] {
+        while let Read::Whole(request) = self.next() {
+            self.read_length += request.length;
+            self.read.push(request);
         }
+        &self.read
+    }
+
+    /// The request whose body did not come whole.
+    fn unfinished(&mut self) -> Option<Received> {
+        self.whole();
+        match self.next() {
+            Read::HeadOnly(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    fn next(&self) -> Read {
+        let rest = &self.http()[self.read_length..];
+        let read = read_strictly(rest);
+        if let Read::Broken(why) = &read {
+            let text = String::from_utf8_lossy(rest);
+            panic!("the model server received what no strict server reads ({why}):\n{text}");
+        }
+        read
     }
 }
 

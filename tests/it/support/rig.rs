@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::gate::{Folder, Gate, Namespace, Settings};
 use super::http1::{Client, Received, Request, Response};
-use super::leaks::assert_no_secret;
+use super::leaks::Forms;
 use super::model_server::ModelServer;
 use super::tokens;
 use super::transport::Connection;
@@ -136,11 +136,12 @@ impl Rig {
 
     /// Looks for secrets in what the model server received, the log, the metrics and what clients were told.
     pub(crate) fn assert_no_leak(&self) {
-        assert_no_secret("what the model server received", &self.server.bytes(), &self.secrets);
-        assert_no_secret("the metrics", self.gate.metrics().text.as_bytes(), &self.secrets);
-        assert_no_secret("what clients were told", &self.heard.lock().unwrap(), &self.secrets);
-        assert_no_secret("the log", &self.gate.log(), &self.secrets);
+        let forms = Forms::of(&self.secrets);
+        forms.assert_absent("what the model server received", &self.server.bytes());
+        forms.assert_absent("the metrics", self.gate.metrics().text.as_bytes());
+        forms.assert_absent("what clients were told", &self.heard.lock().unwrap());
+        forms.assert_absent("the log", &self.gate.log());
         let arguments = std::fs::read(format!("/proc/{}/cmdline", self.gate.id())).unwrap();
-        assert_no_secret("the process's arguments", &arguments, &self.secrets);
+        forms.assert_absent("the process's arguments", &arguments);
     }
 }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 
 use super::PATIENCE;
@@ -50,6 +50,8 @@ pub(crate) struct Connection {
     transport: Box<dyn Transport>,
     pub(crate) unread: Vec<u8>,
     pub(crate) ended: Option<Came>,
+    /// What a TLS server showed.
+    pub(crate) peer_certificates: Vec<CertificateDer<'static>>,
 }
 
 impl Connection {
@@ -57,7 +59,12 @@ impl Connection {
         transport.socket().set_read_timeout(Some(PATIENCE)).unwrap();
         transport.socket().set_write_timeout(Some(PATIENCE)).unwrap();
         drop(transport.socket().set_nodelay(true));
-        Self { transport: Box::new(transport), unread: Vec::new(), ended: None }
+        Self {
+            transport: Box::new(transport),
+            unread: Vec::new(),
+            ended: None,
+            peer_certificates: Vec::new(),
+        }
     }
 
     pub(crate) fn to(address: SocketAddr) -> Self {
@@ -81,7 +88,8 @@ impl Connection {
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
-        Ok(Self::over(stream))
+        let shown = stream.conn.peer_certificates().unwrap_or_default().to_vec();
+        Ok(Self { peer_certificates: shown, ..Self::over(stream) })
     }
 
     /// Takes a TLS client.
@@ -157,12 +165,6 @@ impl Connection {
             }
         }
         true
-    }
-
-    /// All that comes until the peer ends.
-    pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
-        while let Came::Bytes(_) = self.read_more() {}
-        std::mem::take(&mut self.unread)
     }
 
     /// Says that nothing more will be sent, and goes on reading.
