@@ -22,7 +22,7 @@ endif
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-run: ## the gate, a model server and the token page in one process
+run: ## the gate and a model server in one process
 	$(CARGO) run --release --locked -- demo
 
 check: lint ## formatting, lints, documentation, unit and integration tests: before each commit

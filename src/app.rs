@@ -28,6 +28,9 @@ use crate::telemetry::metrics::Metrics;
 /// How often files are looked at: a change is in force after two looks, within a second in all.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// After so many looks, settings that were refused are tried again.
+const LOOKS_UNTIL_RETRY: u32 = 4;
+
 /// How often endpoints that do not answer are tried.
 const PROBE: Duration = Duration::from_millis(500);
 
@@ -112,12 +115,19 @@ fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
     let (reload, reloads) = channel();
     let drain = fixed.drain;
     let follower = Follower {
-        settings: SettingsFile { path: config.to_owned(), watch, content, failing: None },
+        settings: SettingsFile {
+            path: config.to_owned(),
+            watch,
+            content,
+            failing: None,
+            looks_since: 0,
+        },
         fixed,
         keeper,
         tls,
+        metrics: Arc::clone(&metrics),
     };
-    std::thread::Builder::new().name("follower".into()).spawn(move || follower.follow(&reloads))?;
+    server::vital_thread("follower".into(), move || follower.follow(&reloads))?;
     let ops = Arc::new(Ops { live: Arc::clone(&live), metrics, draining: AtomicBool::new(false) });
     runtime.block_on(async move {
         tokio::task::spawn_local(ops::serve(ops_listener, Arc::clone(&ops)));
@@ -283,6 +293,7 @@ struct Follower {
     fixed: Fixed,
     keeper: Keeper,
     tls: Option<TlsKeeper>,
+    metrics: Arc<Metrics>,
 }
 
 struct SettingsFile {
@@ -291,6 +302,8 @@ struct SettingsFile {
     content: Option<blake3::Hash>,
     /// What was wrong when it was last read, and whether that was told.
     failing: Option<(String, bool)>,
+    /// Looks since the settings were last refused.
+    looks_since: u32,
 }
 
 impl Follower {
@@ -304,20 +317,21 @@ impl Follower {
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let tokens_changed = self.keeper.is_stale();
             self.keeper.follow(thoroughly);
-            self.follow_settings(thoroughly, tokens_changed);
+            self.follow_settings(thoroughly);
             if let Some(tls) = &mut self.tls {
                 tls.follow(thoroughly);
             }
         }
     }
 
-    fn follow_settings(&mut self, thoroughly: bool, tokens_changed: bool) {
+    fn follow_settings(&mut self, thoroughly: bool) {
         let file = &mut self.settings;
-        // Settings that were refused for a token file are tried again when that one changes.
+        // Settings may be refused for a file that they name, which may come later: in Kubernetes
+        // a ConfigMap before its Secret.
+        file.looks_since = file.looks_since.saturating_add(1);
         let again = match &file.failing {
-            Some((_, told)) => tokens_changed || !told,
+            Some((_, told)) => !told || file.looks_since >= LOOKS_UNTIL_RETRY,
             None => false,
         };
         if !thoroughly && !again && !file.watch.hints_at_change() {
@@ -327,7 +341,10 @@ impl Follower {
         let content = content_of(&file.path);
         // On SIGHUP even unchanged settings are taken over: files that they name may have changed.
         if content == file.content && !thoroughly {
-            file.failing = None;
+            if file.failing.take().is_some() {
+                self.metrics.settings_in_force(true);
+                tracing::info!(file = %file.path.display(), "settings are as before again");
+            }
             return;
         }
         let taken = match Settings::read(&file.path) {
@@ -352,26 +369,37 @@ impl Follower {
             Ok(()) => {
                 file.content = content;
                 file.failing = None;
+                self.metrics.settings_in_force(true);
                 tracing::info!(file = %file.path.display(), "settings in force");
             }
-            Err(text) => file.failed(text),
+            Err(text) => {
+                file.looks_since = 0;
+                if file.failed(text) {
+                    self.metrics.settings_in_force(false);
+                }
+            }
         }
     }
 }
 
 impl SettingsFile {
     /// Tells what is wrong when it was seen twice: a save in place leaves half a file for a moment.
-    fn failed(&mut self, text: String) {
+    /// Says whether it told.
+    fn failed(&mut self, text: String) -> bool {
         match &mut self.failing {
             Some((before, told)) if *before == text => {
                 if std::mem::replace(told, true) {
-                    return;
+                    return false;
                 }
                 for problem in text.lines() {
                     tracing::error!(problem, "settings refused, the last good ones stay in force");
                 }
+                true
             }
-            failing => *failing = Some((text, false)),
+            failing => {
+                *failing = Some((text, false));
+                false
+            }
         }
     }
 }

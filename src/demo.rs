@@ -130,6 +130,10 @@ listen = \"{ops}\"
 [log]
 format = \"text\"
 
+[drain]
+delay   = \"0s\"
+timeout = \"2s\"
+
 [[namespace]]
 name     = \"default\"
 hosts    = [\"*\"]
@@ -174,7 +178,7 @@ The gate stands before a model server with one model, the iris classifier.
   Clients               http://{data}
   Probes and metrics    http://{ops}
   Settings and tokens   {folder}
-  Administrator key     {admin_key}
+  Administrator key     {admin_key}  (for the admin API of a later version)
   Token                 {token}
 
 The token is for the models `iris*` and the group `model-evaluation`; it and the key are shown

@@ -1,7 +1,7 @@
 //! Faregate: the gate that people put in front of their model servers.
 //!
 //! The modules stand in layer order; each may use those above it in this list, never one below.
-//! Modules of one block are strangers to each other.
+//! Modules of one block are strangers to each other, but for those of the assembly.
 
 // Tests say with `unwrap` what they rely on; nothing else may.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]

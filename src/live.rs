@@ -254,12 +254,6 @@ impl Keeper {
         }
     }
 
-    /// Whether a token file may have changed since it was last read.
-    #[must_use]
-    pub fn is_stale(&self) -> bool {
-        self.files.iter().any(|file| file.watch.hints_at_change())
-    }
-
     fn follow_file(&mut self, place: usize, thoroughly: bool) {
         let Some(file) = self.files.get_mut(place) else { return };
         let pending = file.failing.as_ref().is_some_and(|failure| !failure.told);

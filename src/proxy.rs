@@ -317,7 +317,13 @@ impl Proxy {
             Credential::Presented(claim) => {
                 Caller::Secret { secret: claim.secret(), user: claim.user() }
             }
-            Credential::Ambiguous => return Err(denied(Reason::AmbiguousCredential, None)),
+            Credential::Ambiguous => {
+                let reason = Reason::AmbiguousCredential;
+                // Looked for already here so that the refusal is told in the route's dialect.
+                let route = namespace.policy.rules().routes.find(parts.method.as_str(), &path);
+                let route = route.map(|found| found.index);
+                return Err(denied(reason, Some(Denial { route, ..Denial::early(reason) })));
+            }
         };
         let now = live::now();
         let ask = Ask { method: parts.method.as_str(), path, query, caller, now };
@@ -467,7 +473,12 @@ fn refuse(
         request_id,
         path: parts.uri.path(),
     };
-    let response = refusal::answer(refusal, &circumstances);
+    let mut response = refusal::answer(refusal, &circumstances);
+    if refusal == Refusal::Denied(Reason::BadTarget) && parts.version < Version::HTTP_2 {
+        // Where the request ends is in doubt, and so is what would be read as the next one.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
     outcome.refused(namespace.clone(), refusal, denial, parts.uri.path());
     response.map(GateBody::whole)
 }

@@ -95,9 +95,8 @@ impl Issue {
     fn run(self) -> Outcome {
         let opened = self.target.open()?;
         let entropy = moment::entropy()?;
-        let committed = opened.store.commit(None, opened.rules(), |document| {
-            amend::issue_admin_key(document, &self.name, &entropy)
-        })?;
+        let committed =
+            opened.commit(|document| amend::issue_admin_key(document, &self.name, &entropy))?;
         let file = opened.store.path().display();
         let what = format!("{file}: the key of `{}` was made", self.name);
         let remedy = format!("delete it with `faregate admin-key delete '{}'`", self.name);
@@ -125,14 +124,12 @@ impl Issue {
 impl List {
     fn run(self) -> Outcome {
         let opened = self.target.open()?;
-        let loaded = opened.store.load()?;
-        crate::policy::compile(&loaded.document, opened.rules().clone())
-            .map_err(|problems| opened.store.problems(problems))?;
+        let loaded = opened.load()?;
         let admins = &loaded.document.admins;
         if self.json {
             let admins: Vec<AdminJson<'_>> =
                 admins.iter().map(|admin| AdminJson { name: &admin.name.value }).collect();
-            let generation = loaded.generation.to_hex();
+            let generation = loaded.generation;
             let value = serde_json::json!({ "admins": admins, "generation": generation });
             output::print_json(&value)?;
         } else if admins.is_empty() {
@@ -154,9 +151,8 @@ impl Delete {
     fn run(self) -> Outcome {
         let name = self.holder.or(self.name).unwrap_or_default();
         let opened = self.target.open()?;
-        let committed = opened.store.commit(None, opened.rules(), |document| {
-            Ok((amend::delete_admin_key(document, &name)?, ()))
-        })?;
+        let committed =
+            opened.commit(|document| Ok((amend::delete_admin_key(document, &name)?, ())))?;
         if self.json {
             let generation = committed.generation.to_hex();
             output::print_json(&serde_json::json!({ "deleted": name, "generation": generation }))?;

@@ -8,7 +8,7 @@ use super::moment;
 use super::output::{self, Cell, Failure, Outcome, Table};
 use super::routes::RouteView;
 use super::target::Target;
-use crate::policy::{Ask, Caller, Decision, Policy, Reason, RequestPath, Step, compile};
+use crate::policy::{Ask, Caller, Decision, Policy, Reason, RequestPath, Step};
 
 /// Say whether a request would be allowed, and which rule decides.
 ///
@@ -69,10 +69,7 @@ impl Explain {
         if self.body.is_some() || !self.headers.is_empty() {
             output::note("No rule of this version reads headers or bodies; they change nothing.");
         }
-        let loaded = opened.store.load()?;
-        let policy = compile(&loaded.document, opened.rules().clone())
-            .map_err(|problems| opened.store.problems(problems))?
-            .policy;
+        let policy = opened.load()?.policy;
         let answer = self.answer(&policy)?;
         if self.json {
             output::print_json(&answer)?;

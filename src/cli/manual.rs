@@ -80,12 +80,19 @@ fn render(command: &Command, page: &mut Vec<u8>) -> std::io::Result<()> {
     if command.get_arguments().next().is_some() {
         man.render_options_section(&mut section)?;
     }
-    man.render_extra_section(&mut section)?;
+    let has_examples = command.get_after_help().is_some();
+    if has_examples {
+        man.render_extra_section(&mut section)?;
+    }
     // What is a section of a page of its own is a part of a section here.
-    let section = String::from_utf8_lossy(&section).replace("\n.SH ", "\n.SS ");
-    let section =
-        section.strip_prefix(".SH ").map_or(section.clone(), |rest| format!(".SS {rest}"));
-    page.extend_from_slice(section.as_bytes());
+    let section = format!("\n{}", String::from_utf8_lossy(&section)).replace("\n.SH ", "\n.SS ");
+    // Examples are lines to paste, not a text to fill.
+    let section = section.replacen("\n.SS EXTRA\n", "\n.SS EXAMPLES\n.nf\n", 1);
+    let section = section.replacen("\nExamples:\n", "\n", 1).replacen("\nExample:\n", "\n", 1);
+    page.extend_from_slice(section.trim_start().as_bytes());
+    if has_examples {
+        page.extend_from_slice(b".fi\n");
+    }
     for subcommand in command.get_subcommands() {
         render(subcommand, page)?;
     }

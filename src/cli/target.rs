@@ -4,9 +4,11 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::output::Failure;
-use crate::policy::Rules;
+use crate::policy::amend::{AmendError, Amended};
+use crate::policy::{Document, Policy, Rules};
 use crate::settings::{Namespace, Settings};
-use crate::store::file::FileStore;
+use crate::store::StoreError;
+use crate::store::file::{Committed, FileStore};
 
 /// Which settings a command is about.
 #[derive(Args)]
@@ -33,6 +35,14 @@ pub(super) struct Target {
     namespace: Option<String>,
 }
 
+/// What a right token file says.
+pub(super) struct Loaded {
+    pub(super) document: Document,
+    pub(super) policy: Policy,
+    /// As 64 hexadecimal digits.
+    pub(super) generation: String,
+}
+
 /// A namespace whose token file a command reads or changes.
 pub(super) struct Opened {
     pub(super) namespace: Namespace,
@@ -42,6 +52,45 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) fn rules(&self) -> &Arc<Rules> {
         &self.namespace.rules
+    }
+
+    /// Reads the token file, which must be right.
+    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+        let snapshot = self.store.read()?;
+        let (document, compiled) = self.store.judge(&snapshot, self.rules())?;
+        let generation = snapshot.generation.to_hex();
+        Ok(Loaded { document, policy: compiled.policy, generation })
+    }
+
+    /// Changes the token file.
+    pub(super) fn commit<T>(
+        &self,
+        change: impl FnOnce(&Document) -> Result<(Amended, T), AmendError>,
+    ) -> Result<Committed<T>, Failure> {
+        self.store.commit(None, self.rules(), change).map_err(|error| self.failure(error))
+    }
+
+    /// What the store says, with the file's name and a remedy where the store has none.
+    pub(super) fn failure(&self, error: StoreError) -> Failure {
+        let file = self.store.path().display();
+        let remedy = match &error {
+            StoreError::Amend(AmendError::NoSuchToken(_)) => "; `faregate token list` shows all",
+            StoreError::Amend(AmendError::NoSuchAdmin(_)) => {
+                "; `faregate admin-key list` shows all"
+            }
+            StoreError::Amend(AmendError::AdminExists(_)) => {
+                "; choose another name, or delete that one first"
+            }
+            StoreError::ReadOnly { .. } => {
+                "\nNothing was changed. With `--stanza`, `token issue` and `token regenerate` print an \
+                 entry to paste."
+            }
+            _ => "",
+        };
+        match error.path() {
+            Some(_) => Failure::Message(format!("{error}{remedy}")),
+            None => Failure::Message(format!("{file}: {error}{remedy}")),
+        }
     }
 }
 

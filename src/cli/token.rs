@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::moment;
 use super::output::{self, Failure, Outcome};
-use super::target::{Opened, Target};
+use super::target::{Loaded, Opened, Target};
 use crate::policy::amend::{self, AmendError};
 use crate::policy::{Document, TokenEntry};
 use crate::store::file::Committed;
@@ -125,7 +125,8 @@ impl Token {
 impl List {
     fn run(self) -> Outcome {
         let now = moment::now()?;
-        let (document, generation) = load(&self.target.open()?)?;
+        let opened = self.target.open()?;
+        let Loaded { document, generation, .. } = opened.load()?;
         let tokens: Vec<TokenView<'_>> =
             document.tokens.iter().map(|entry| TokenView::new(entry, now)).collect();
         if self.json {
@@ -142,8 +143,9 @@ impl List {
 impl Show {
     fn run(self) -> Outcome {
         let now = moment::now()?;
-        let (document, generation) = load(&self.target.open()?)?;
-        let token = TokenView::new(token_named(&document, &self.id)?, now);
+        let opened = self.target.open()?;
+        let Loaded { document, generation, .. } = opened.load()?;
+        let token = TokenView::new(token_named(&opened, &document, &self.id)?, now);
         if self.json {
             let generation = Some(generation);
             output::print_json(&TokenJson { token, secret: None, generation, stanza: None })?;
@@ -158,12 +160,11 @@ impl Named {
     fn switch(self, disabled: bool) -> Outcome {
         let now = moment::now()?;
         let opened = self.target.open()?;
-        let committed = opened.store.commit(None, opened.rules(), |document| {
-            Ok((amend::set_disabled(document, &self.id, disabled)?, ()))
-        })?;
+        let committed = opened
+            .commit(|document| Ok((amend::set_disabled(document, &self.id, disabled)?, ())))?;
         let Committed { document, generation, .. } = committed;
         if self.json {
-            let token = TokenView::new(token_named(&document, &self.id)?, now);
+            let token = TokenView::new(token_named(&opened, &document, &self.id)?, now);
             let generation = Some(generation.to_hex());
             output::print_json(&TokenJson { token, secret: None, generation, stanza: None })?;
         } else {
@@ -175,9 +176,7 @@ impl Named {
 
     fn delete(self) -> Outcome {
         let opened = self.target.open()?;
-        let committed = opened.store.commit(None, opened.rules(), |document| {
-            Ok((amend::delete(document, &self.id)?, ()))
-        })?;
+        let committed = opened.commit(|document| Ok((amend::delete(document, &self.id)?, ())))?;
         if self.json {
             let generation = committed.generation.to_hex();
             output::print_json(&DeletedJson { deleted: &self.id, generation })?;
@@ -197,15 +196,11 @@ impl Named {
     }
 }
 
-/// What a valid token file says, and its generation.
-fn load(opened: &Opened) -> Result<(Document, String), Failure> {
-    let loaded = opened.store.load()?;
-    crate::policy::compile(&loaded.document, opened.rules().clone())
-        .map_err(|problems| opened.store.problems(problems))?;
-    Ok((loaded.document, loaded.generation.to_hex()))
-}
-
-fn token_named<'d>(document: &'d Document, id: &str) -> Result<&'d TokenEntry, Failure> {
+fn token_named<'d>(
+    opened: &Opened,
+    document: &'d Document,
+    id: &str,
+) -> Result<&'d TokenEntry, Failure> {
     let found = document.tokens.iter().find(|entry| entry.id.value == id);
-    found.ok_or_else(|| Failure::message(AmendError::NoSuchToken(id.into())))
+    found.ok_or_else(|| opened.failure(AmendError::NoSuchToken(id.into()).into()))
 }

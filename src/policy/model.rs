@@ -86,14 +86,22 @@ pub(super) enum QueryModel<'q> {
     Unreadable,
 }
 
-/// Reads the parameter `model`. Names are decoded first, since every server does so; `;` separates
-/// too, since some servers think so (and no id may hold one).
+/// Reads the parameter `model`. Names are decoded first, since every server does so. What only
+/// some servers would take for it (after a `;`, or by another name) makes the query ambiguous.
 pub(super) fn in_query(query: &str) -> QueryModel<'_> {
     let mut found = QueryModel::None;
-    for pair in query.split(['&', ';']) {
+    for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        // A name that is no UTF-8 cannot decode to `model` in any reader.
-        if !form_decoded(name).is_some_and(|name| is_model_in_some_reader(&name)) {
+        let Some(name) = form_decoded(name) else { return QueryModel::Unreadable };
+        let is_model = name == "model";
+        let seen_by_some = pair.split(';').filter(|part| {
+            let name = form_decoded(part.split('=').next().unwrap_or_default());
+            name.is_none_or(|name| is_model_in_some_reader(&name))
+        });
+        if seen_by_some.count() > usize::from(is_model) {
+            return QueryModel::Conflict;
+        }
+        if !is_model {
             continue;
         }
         let Some(value) = form_decoded(value) else { return QueryModel::Unreadable };
@@ -167,15 +175,17 @@ mod tests {
             ("model=x&model=x", One("x".into())),
             ("model=x&model=y", Conflict),
             ("model=x;model=y", Conflict),
-            ("a=1;model=y", One("y".into())),
+            ("a=1;model=y", Conflict),
             ("model", One("".into())),
             ("model=", One("".into())),
             ("model=x&mod%65l=y", Conflict),
             ("model=%ff", Unreadable),
             ("model=%zz", Unreadable),
-            ("%ff=1&model=x", One("x".into())),
-            ("model[]=x", One("x".into())),
-            ("model[0]=x", One("x".into())),
+            ("%ff=1&model=x", Unreadable),
+            ("model=x;", One("x;".into())),
+            ("model;a=1", Conflict),
+            ("model[]=x", Conflict),
+            ("model[0]=x", Conflict),
             ("model=x&Model=y", Conflict),
             ("model=x&model%00=y", Conflict),
             ("model=x&%20model=y", Conflict),

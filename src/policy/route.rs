@@ -475,13 +475,14 @@ impl RouteTable {
     /// The route for a request; none: nobody mapped it.
     #[must_use]
     pub fn find(&self, method: &str, path: &RequestPath<'_>) -> Option<RouteMatch<'_>> {
-        let find = |tail: &str| self.root.find(tail, &|index| self.takes(**index, method, path));
-        let index = find(path.tail())?;
+        let takes = |index: &&usize| self.takes(**index, method, path);
+        let index = self.root.find(path.tail(), &as_it_stands, &takes)?;
         // Routes are compared as they stand, but a server may decode before it compares: a path
         // that would take another route then (`%3A` for `:`, say) takes none.
         if path.tail().contains('%') {
             let decoded: Vec<_> = path.tail().split('/').map(decoded_segment).collect();
-            if find(&decoded.join("/")) != Some(index) {
+            let decoded = decoded.join("/");
+            if self.root.find(&decoded, &once_decoded, &takes) != Some(index) {
                 return None;
             }
         }
@@ -493,7 +494,7 @@ impl RouteTable {
             route.takes(method)
                 // A rest that is joined to a model id has no trailing slash.
                 && !(matches!(route.segments.last(), Some(rest @ Segment::Rest { .. }) if is_model(rest))
-                    && path.tail().ends_with('/'))
+                    && path.as_str().ends_with('/'))
         })
     }
 }
@@ -525,16 +526,22 @@ impl Node {
         }
     }
 
-    fn find(&self, tail: &str, takes: &dyn Fn(&&usize) -> bool) -> Option<usize> {
+    /// `is` compares a literal of a route with a segment.
+    fn find(
+        &self,
+        tail: &str,
+        is: &dyn Fn(&str, &str) -> bool,
+        takes: &dyn Fn(&&usize) -> bool,
+    ) -> Option<usize> {
         let (first, after) = match tail.split_once('/') {
             Some((first, after)) => (first, Some(after)),
             None => (tail, None),
         };
         let below = |node: &Self| match after {
-            Some(after) => node.find(after, takes),
+            Some(after) => node.find(after, is, takes),
             None => node.here.iter().find(takes).copied(),
         };
-        let literal = self.literals.iter().find(|(text, _)| **text == *first);
+        let literal = self.literals.iter().find(|(text, _)| is(text, first));
         if let Some(found) = literal.and_then(|(_, node)| below(node)) {
             return Some(found);
         }
@@ -546,6 +553,15 @@ impl Node {
         }
         self.rest.iter().find(takes).copied()
     }
+}
+
+fn as_it_stands(literal: &str, segment: &str) -> bool {
+    literal == segment
+}
+
+/// For a segment that was decoded; a literal may hold escapes too.
+fn once_decoded(literal: &str, segment: &str) -> bool {
+    decoded_segment(literal) == segment
 }
 
 fn child<'n>(children: &'n mut Vec<(Box<str>, Node)>, text: &str) -> &'n mut Node {
@@ -631,8 +647,13 @@ mod tests {
             ("POST", "/v1/models/{model}"),
             ("GET", "/{model}/admin@internal"),
             ("GET", "/{model}/{rest...}"),
+            ("GET", "/caf%C3%A9/{model...}"),
+            ("PUT", "/{model...}"),
         ]);
         for (method, path, is_found) in [
+            ("GET", "/caf%C3%A9/x", true),
+            ("PUT", "/x", true),
+            ("PUT", "/", false),
             ("POST", "/v1/models/x:unload", true),
             ("POST", "/v1/models/x%3Aunload", false),
             ("POST", "/v1/models/x%3Av1", true),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{PathAndQuery, Scheme as UriScheme};
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
@@ -252,6 +252,7 @@ impl Message {
         let headers = request.headers_mut();
         headers.remove(header::TE);
         headers.insert(header::HOST, self.host.clone());
+        join_cookies(headers);
         // hyper would leave a body of unknown length out of a GET.
         if request.body().size_hint().exact().is_none() {
             let chunked = HeaderValue::from_static("chunked");
@@ -274,6 +275,17 @@ impl Message {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
         Ok(())
+    }
+}
+
+/// HTTP/2 may part cookies into several lines; before HTTP/2 there is one (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<&[u8]> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, joined);
     }
 }
 

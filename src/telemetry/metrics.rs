@@ -39,6 +39,7 @@ pub struct Metrics {
     last_reload: IntGaugeVec,
     policy_info: IntGaugeVec,
     streams_ended: IntCounterVec,
+    settings_in_force: IntGauge,
     /// Open client connections.
     pub connections: IntGauge,
 }
@@ -135,11 +136,11 @@ impl Metrics {
                 &["namespace", "generation"])?,
             streams_ended: table.counters("faregate_streams_ended_total",
                 "Responses and upgraded connections that the gate ended.", &["namespace", "why"])?,
-            connections: {
-                let gauge = IntGauge::new("faregate_connections", "Open client connections.")?;
-                registry.register(Box::new(gauge.clone()))?;
-                gauge
-            },
+            connections: table.gauge("faregate_connections", "Open client connections.")?,
+            settings_in_force: table.gauge(
+                "faregate_settings_reload_successful",
+                "Whether the settings in force are what the file says.",
+            )?,
             usage: Arc::default(),
             per_token,
             registry,
@@ -149,6 +150,7 @@ impl Metrics {
                 .const_label("version", env!("CARGO_PKG_VERSION")),
         )?;
         build.set(1);
+        metrics.settings_in_force(true);
         metrics.registry.register(Box::new(build))?;
         let process = prometheus::process_collector::ProcessCollector::for_self();
         metrics.registry.register(Box::new(process))?;
@@ -220,6 +222,11 @@ impl Metrics {
     /// Tells whether an endpoint could be connected to.
     pub fn set_endpoint_up(&self, namespace: &str, endpoint: &str, up: bool) {
         self.endpoint_up.with_label_values(&[namespace, endpoint]).set(i64::from(up));
+    }
+
+    /// Tells whether the settings in force are what the file says.
+    pub fn settings_in_force(&self, yes: bool) {
+        self.settings_in_force.set(i64::from(yes));
     }
 
     /// Tells that a policy came into force on every worker.
@@ -421,6 +428,12 @@ impl Registering<'_> {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
         let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        let metric = IntGauge::new(name, help)?;
         self.0.register(Box::new(metric.clone()))?;
         Ok(metric)
     }

@@ -342,7 +342,8 @@ fn a_client_that_spoils_its_body_is_no_failure_of_the_model_server() {
     let of_default = [("namespace", "default")];
     assert_eq!(metrics.value("faregate_upstream_errors_total", &of_default).unwrap_or(0.0), 0.0);
     assert_eq!(metrics.value("faregate_upstream_endpoint_up", &of_default), Some(1.0));
-    rig.finish(4);
+    assert_eq!(rig.server.requests().len(), 4);
+    rig.assert_no_leak();
 }
 
 #[test]
@@ -535,6 +536,19 @@ fn a_body_that_never_comes_does_not_delay_a_refusal() {
         String::from_utf8(asked).unwrap().replace("Content-Length: 0", "Content-Length: 1000000");
     client.send(asked);
     assert_eq!(client.response().reason(), Some("resource_not_allowed"));
+    rig.finish(0);
+}
+
+#[test]
+fn a_huge_body_of_what_was_refused_is_not_read_to_its_end() {
+    let rig = Rig::standard();
+    let mut client = rig.connect();
+    let asked = String::from_utf8(post("/score/secret", "").token("eval").bytes()).unwrap();
+    client.send(asked.replace("Content-Length: 0", "Content-Length: 1073741824"));
+    let piece = vec![b'x'; 1024 * 1024];
+    let patience = crate::support::PATIENCE;
+    let taken = (0..256).take_while(|_| client.connection.try_send(&piece, patience)).count();
+    assert!(taken < 256, "the gate took 256 MiB that nobody wanted");
     rig.finish(0);
 }
 

@@ -501,6 +501,45 @@ fn grpc_goes_through_with_its_trailers() {
 }
 
 #[test]
+fn what_http_2_has_no_word_for_is_not_passed_on_in_it() {
+    let (address, requests) = grpc_server();
+    let rig = Rig::with(ModelServer::canned(), |settings| {
+        settings.namespaces[0].endpoints = vec![format!("h2c://{address}")];
+    });
+    let asked = crate::support::http1::get("/score/allowed").token("eval");
+    for (case, request) in [
+        ("keep-alive", asked.clone().with("Connection", "keep-alive, x-one").with("X-One", "1")),
+        ("te", asked.clone().with("TE", "gzip")),
+        ("te, trailers", asked.clone().with("Connection", "TE").with("TE", "trailers, deflate")),
+        ("proxy-connection", asked.clone().with("Proxy-Connection", "keep-alive")),
+        ("close", asked.clone().with("Connection", "close")),
+    ] {
+        assert_eq!(rig.ask(&request).status, 200, "{case}");
+        let seen = requests.recv_timeout(crate::support::PATIENCE).unwrap();
+        for name in
+            ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "x-one", "host"]
+        {
+            assert_eq!(seen.field(name), None, "{case}: {name}");
+        }
+        assert!(
+            matches!(seen.field("te"), None | Some("trailers")),
+            "{case}: {:?}",
+            seen.field("te")
+        );
+        assert_eq!(seen.field(":authority"), Some("models.test"), "{case}");
+    }
+    // There is no such server of WebSockets, and nobody pretends that there is.
+    let upgrade = asked
+        .with("Connection", "Upgrade")
+        .with("Upgrade", "websocket")
+        .with("Sec-WebSocket-Version", "13")
+        .with("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let response = rig.ask(&upgrade);
+    assert_ne!(response.status, 101, "{response:?}");
+    rig.finish(0);
+}
+
+#[test]
 fn a_grpc_client_is_refused_in_grpc() {
     let rig = Rig::with(ModelServer::canned(), |settings| {
         settings.namespaces[0].profiles.push("any".into());

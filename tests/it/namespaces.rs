@@ -81,6 +81,9 @@ fn the_most_specific_host_wins_and_a_token_is_worthless_elsewhere() {
             assert_eq!((response.status, response.reason()), (404, Some("unknown_host")), "{host}");
         }
     }
+    // What can be read in two ways is refused before anyone looks for its namespace.
+    let two_ways = get("/score/../allowed").host("other.test").token("exact");
+    assert_eq!(rig.ask(&two_ways).reason(), Some("bad_path"));
     let sees = |server: &ModelServer| server.requests().len();
     assert_eq!(
         [sees(&rig.server), sees(&below), sees(&deep)],

@@ -306,9 +306,16 @@ fn settings_are_reloaded_and_what_cannot_change_keeps_its_value() {
         line.contains("nonsense").then_some(())
     });
     assert_eq!(kept.ask(&new).status, 200);
-    // A route taken away is gone.
-    rig.gate.folder.write("faregate.toml", Settings::of(Namespace::before(&url)).toml());
+    // A route taken away is gone, and a server that was replaced is asked no more.
+    let other = ModelServer::canned();
+    rig.gate.folder.write("faregate.toml", Settings::of(Namespace::before(other.url())).toml());
     eventually("the route is gone", || (kept.ask(&new).reason() == Some("no_route")).then_some(()));
+    let before = rig.server.bytes().len();
+    for _ in 0..4 {
+        assert_eq!(rig.ask(&get("/score/allowed").token("eval")).status, 200);
+    }
+    assert_eq!(other.requests().len(), 4);
+    rig.assert_upstream_got_nothing_since(before, "replaced");
     let count = rig.server.requests().len();
     rig.finish(count);
 }

@@ -218,6 +218,22 @@ fn an_address_that_is_taken() {
 }
 
 #[test]
+fn a_worker_that_cannot_start_is_a_gate_that_cannot_start() {
+    // From too few descriptors for anything to enough for everything. What it must not be is a gate
+    // that listens and has nobody to serve what comes.
+    for most in 8..=24 {
+        let ended = Gate::start_and_stop(&good(), most);
+        let is_whole = !ended.said.contains("could not start");
+        let code = ended.status.code();
+        assert!(
+            code == Some(1) || (is_whole && code == Some(0)),
+            "{most}: {code:?}\n{}",
+            ended.said
+        );
+    }
+}
+
+#[test]
 fn a_file_that_others_may_read_is_a_warning() {
     let server = ModelServer::canned();
     let folder = Folder::new();

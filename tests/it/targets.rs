@@ -209,6 +209,18 @@ fn methods_are_told_apart_by_letter_case_and_any_other_is_no_route() {
 }
 
 #[test]
+fn a_refused_head_request_has_no_body() {
+    let rig = Rig::standard();
+    let mut client = rig.connect();
+    for _ in 0..3 {
+        let refused = client.ask(&request("HEAD", "/score/secret").token("eval"));
+        assert_eq!((refused.status, refused.reason()), (403, Some("resource_not_allowed")));
+        assert_eq!(client.ask(&get("/score/allowed").token("eval")).status, 200);
+    }
+    rig.finish(3);
+}
+
+#[test]
 fn http_1_0_is_answered_in_its_own_way() {
     let chunked = "HTTP/1.1 200 OK\r\nX-Served-By: model\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n";
     let rig = Rig::before(ModelServer::answering(chunked));

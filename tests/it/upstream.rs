@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::certificates::Authority;
 use crate::support::http1::{Received, Response, all, get, post, request};
+use crate::support::http2::Http2;
 use crate::support::model_server::{CANNED, CANNED_BODY, Exchange, ModelServer, Then};
 use crate::support::rig::Rig;
+use crate::support::transport::Connection;
 use crate::support::{eventually, tokens};
 
 /// An address at which nobody listens: the port was free a moment ago.
@@ -466,6 +468,33 @@ fn an_answer_before_the_body_is_passed_on() {
     rig.assert_no_leak();
 }
 
+#[test]
+fn a_connection_with_half_a_body_on_it_is_used_for_no_other_request() {
+    // The server answers at the head and keeps the connection, on which the rest of a body is due.
+    let server = ModelServer::scripted(|exchange| {
+        exchange.send(CANNED);
+        Then::KeepOpen
+    });
+    let rig = Rig::before(server);
+    let head = String::from_utf8(post("/score/allowed", "").token("eval").bytes()).unwrap();
+    let mut clients = Vec::new();
+    for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
+        let mut client = rig.connect();
+        client.send(head.replace("Content-Length: 0", framing));
+        client.send("3\r\n");
+        assert_eq!(client.response().status, 200, "{framing}");
+        // On the same client connection this would be a part of the body, so it comes on others.
+        for round in 0..4 {
+            let target = format!("/score/allowed?{round}");
+            let received = rig.assert_forwarded(framing, &get(&target).token("eval"));
+            assert_eq!(received.target, target);
+        }
+        clients.push(client);
+    }
+    assert_eq!(rig.server.requests().len(), 8, "the two posts are not whole");
+    rig.assert_no_leak();
+}
+
 /// A server that sends what the test hands it, piece by piece.
 fn piecewise(head: &'static str) -> (ModelServer, Sender<Vec<u8>>) {
     let (sender, receiver): (_, Receiver<Vec<u8>>) = mpsc::channel();
@@ -644,6 +673,32 @@ fn a_stream_of_a_former_secret_ends_with_its_grace() {
 }
 
 #[test]
+fn a_stream_that_was_begun_before_a_regeneration_ends_with_the_grace() {
+    let (server, pieces) = piecewise(EVENTS);
+    let rig = Rig::before(server);
+    let mut client = rig.connect();
+    client.send(ask().bytes());
+    client.response_head();
+    // The secret of the stream becomes the former one, and another takes its place.
+    let file = tokens::standard_file();
+    let own = tokens::hash(&tokens::secret("eval"));
+    let other = tokens::hash(&tokens::former_secret("eval"));
+    let hash = |hash: &str| format!("hash = \"{hash}\"\n");
+    let previous =
+        format!("previous = {{ hash = \"{own}\", valid_until = {} }}\n", seconds_from_now(3));
+    let regenerated = file.replace(&hash(&own), &format!("{}{previous}", hash(&other)));
+    assert_ne!(file, regenerated);
+    rig.gate.change_tokens(&regenerated);
+    pieces.send(b"3\r\none\r\n".to_vec()).unwrap();
+    assert_eq!(client.chunk().unwrap(), b"one", "within the grace");
+    drop(pieces);
+    let rest = client.rest();
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "{:?}", String::from_utf8_lossy(&rest));
+    rig.server.wait_for_ended_connections(1);
+    rig.finish(1);
+}
+
+#[test]
 fn a_token_expires_without_any_change() {
     let (server, pieces) = piecewise(EVENTS);
     let rig = Rig::before(server);
@@ -765,6 +820,44 @@ fn a_server_behind_tls_is_known_by_its_authority() {
             rig.finish(0);
         }
     }
+}
+
+#[test]
+fn a_server_behind_tls_chooses_its_protocol() {
+    let authority = Authority::new("authority");
+    let config = Authority::server(&authority.sign(&["127.0.0.1"]), &["h2"], None);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        // Ends with the process of the tests; each connection ends with the gate.
+        for socket in listener.incoming() {
+            let (Ok(socket), config) = (socket, Arc::clone(&config)) else { return };
+            std::thread::spawn(move || {
+                let Ok(connection) = Connection::tls_accepted(socket, &config) else { return };
+                let Some(mut http2) = Http2::server(connection) else { return };
+                while http2.step() {
+                    let whole = http2.streams.iter().find(|(_, message)| message.is_whole);
+                    let Some(stream) = whole.map(|(stream, _)| *stream) else { continue };
+                    let asked = http2.streams.remove(&stream).unwrap();
+                    http2.head(stream, &[(":status", b"200"), ("x-served-by", b"model")], false);
+                    http2.data(stream, asked.field(":path").unwrap().as_bytes(), true);
+                }
+            });
+        }
+    });
+    use crate::support::gate::{Folder, Gate, Namespace, Settings};
+    let folder = Folder::new();
+    folder.write("ca.crt", &authority.pem);
+    let mut namespace = Namespace::before(format!("https://{address}"));
+    namespace.upstream = "ca_file = \"ca.crt\"\n".into();
+    folder.write("tokens.toml", tokens::standard_file());
+    folder.write("faregate.toml", Settings::of(namespace).toml());
+    let rig = Rig::of(Gate::start(folder), ModelServer::canned());
+    for _ in 0..3 {
+        let response = rig.ask(&ask());
+        assert_eq!((response.status, response.text().as_str()), (200, "/score/allowed"));
+    }
+    rig.finish(0);
 }
 
 #[test]

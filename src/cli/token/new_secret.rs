@@ -10,7 +10,7 @@ use crate::cli::output::{self, Failure, Outcome};
 use crate::cli::target::{Opened, Target};
 use crate::policy::amend::{self, AmendError, Amended, Edit, NewToken};
 use crate::policy::{Document, Moment};
-use crate::store::{StoreError, stanza};
+use crate::store::stanza;
 use crate::token::Secret;
 
 /// Make a new token and print its secret, once.
@@ -140,7 +140,8 @@ fn make_secret(
     let namespace = &opened.namespace.name;
     let file = opened.store.path().display();
     let (edit, secret, generation) = if only_stanza {
-        let (edit, secret) = opened.store.rehearse(opened.rules(), change)?;
+        let rehearsed = opened.store.rehearse(opened.rules(), change);
+        let (edit, secret) = rehearsed.map_err(|error| opened.failure(error))?;
         (edit, secret, None)
     } else {
         let change = |document: &Document| {
@@ -148,7 +149,7 @@ fn make_secret(
             let edit = amended.edit.clone();
             Ok((amended, (edit, secret)))
         };
-        let committed = opened.store.commit(None, opened.rules(), change).map_err(or_by_stanza)?;
+        let committed = opened.commit(change)?;
         let (edit, secret) = committed.value;
         (edit, secret, Some(committed.generation.to_hex()))
     };
@@ -185,16 +186,6 @@ fn make_secret(
         )),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What else to do when a file cannot be changed here.
-fn or_by_stanza(error: StoreError) -> Failure {
-    match error {
-        StoreError::ReadOnly { .. } => Failure::Message(format!(
-            "{error}\nNothing was made. With `--stanza` the same command prints an entry to paste."
-        )),
-        other => other.into(),
-    }
 }
 
 fn warn_of_unknown_groups(opened: &Opened, groups: &[String]) {

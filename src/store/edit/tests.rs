@@ -89,6 +89,13 @@ fn switching_off_adds_one_line_and_on_again_changes_one_word() {
 }
 
 #[test]
+fn what_takes_rights_away_goes_above_the_hash_wherever_that_stands() {
+    let text = "version = 1\n[[token]]\nid = \"a\"\nhash = \"H1\"\ngroups = [\"g\"]\n";
+    let off = patched(text, "a", TokenPatch { disabled: Some(true), ..Default::default() });
+    assert_eq!(off, text.replace("id = \"a\"\n", "id = \"a\"\ndisabled = true\n"));
+}
+
+#[test]
 fn every_field_goes_to_its_usual_place() {
     let patch = TokenPatch {
         name: Some(Some("the \"shop\"".into())),

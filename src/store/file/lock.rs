@@ -43,6 +43,9 @@ impl Lock {
             if fs::symlink_metadata(place.lock_file()).is_ok_and(|named| is_the_one(&named)) {
                 return Ok(Self { _file: file });
             }
+            if Instant::now() >= until {
+                return Err(StoreError::Busy { path: place.name().into() });
+            }
         }
     }
 }

@@ -30,15 +30,15 @@ impl Place {
             file_name: file_name.to_string_lossy().into_owned(),
             file: file.clone(),
         };
-        // The folder's rights would be enough to replace it, and root needs none; but who takes
-        // all rights to write away means it.
-        if mode & 0o222 == 0 {
-            return Err(place.read_only("its mode lets nobody write it; `chmod u+w` changes that"));
-        }
         if is_kubernetes_volume(folder) {
             return Err(place.read_only(
                 "it stands in a volume that Kubernetes lays anew; change the ConfigMap or Secret",
             ));
+        }
+        // The folder's rights would be enough to replace it, and root needs none; but who takes
+        // all rights to write away means it.
+        if mode & 0o222 == 0 {
+            return Err(place.read_only("its mode lets nobody write it; `chmod u+w` changes that"));
         }
         Ok(place)
     }

@@ -119,4 +119,6 @@ fn completions_and_the_manual_know_every_command() {
         let section = format!(".SH \"{}\"", section.trim_end());
         assert!(command.is_empty() || manual.contains(&section), "{section}");
     }
+    assert!(manual.contains("\n.SS EXAMPLES\n.nf\n"));
+    assert_eq!(manual.matches("\n.nf\n").count(), manual.matches("\n.fi\n").count());
 }

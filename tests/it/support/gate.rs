@@ -59,6 +59,16 @@ path = "/files/{model}/{rest...}"
 group = "model-evaluation"
 
 [[namespace.route]]
+methods = ["GET"]
+path = "/predict/{model}"
+group = "model-evaluation"
+
+[[namespace.route]]
+methods = ["GET"]
+path = "/predict/{model}:unload"
+group = "model-management"
+
+[[namespace.route]]
 methods = ["GET", "POST"]
 path = "/ask"
 group = "model-evaluation"
@@ -220,6 +230,40 @@ impl Starting {
         ];
         Self { child, transcript, readers }
     }
+
+    /// Waits until it has ended by itself.
+    fn end(mut self) -> Ended {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > deadline {
+                drop(self.child.kill());
+                let lines = self.transcript.0.lock().unwrap().lines.join("\n");
+                panic!("it goes on nevertheless:\n{lines}");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
+        self.readers.into_iter().for_each(|reader| reader.join().unwrap());
+        let said = String::from_utf8_lossy(&self.transcript.0.lock().unwrap().bytes).into_owned();
+        Ended { status, said }
+    }
+}
+
+fn faregate_with_descriptors(most: u32) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &most.to_string()]);
+    shell.arg(env!("CARGO_BIN_EXE_faregate")).env("NO_COLOR", "1").stdin(Stdio::null());
+    shell
+}
+
+/// Sends a signal by its name without `SIG`. One that has ended already does not hear it.
+fn send_signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "kill -s \"$0\" \"$1\"", name, &id]).stderr(Stdio::null());
+    drop(shell.status().unwrap());
 }
 
 /// How a gate ended that could not start.
@@ -236,10 +280,22 @@ impl Gate {
 
     /// The same with room for so many descriptors.
     pub(crate) fn start_with_descriptors(folder: Folder, most: u32) -> Self {
-        let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &most.to_string()]);
-        shell.arg(env!("CARGO_BIN_EXE_faregate")).stdin(Stdio::null());
-        Self::start_as(shell, folder)
+        Self::start_as(faregate_with_descriptors(most), folder)
+    }
+
+    /// Starts it with room for so many descriptors, asks it to stop as soon as it says that it
+    /// listens, and waits until it has ended, by itself or for having been asked.
+    pub(crate) fn start_and_stop(folder: &Folder, most: u32) -> Ended {
+        let starting = Starting::new(folder, faregate_with_descriptors(most));
+        let (transcript, changed) = &*starting.transcript;
+        let listens = |line: &String| line.contains("\"listening\"") && line.contains("\"ops\"");
+        let waiting = |transcript: &mut Transcript| {
+            transcript.ended < 2 && !transcript.lines.iter().any(listens)
+        };
+        let heard = changed.wait_timeout_while(transcript.lock().unwrap(), PATIENCE, waiting);
+        drop(heard.unwrap());
+        send_signal(&starting.child, "TERM");
+        starting.end()
     }
 
     fn start_as(program: Command, folder: Folder) -> Self {
@@ -253,24 +309,7 @@ impl Gate {
 
     /// Starts one that is to give up, and waits until it has.
     pub(crate) fn fail_to_start(folder: &Folder) -> Ended {
-        let Starting { mut child, transcript, readers } = Starting::new(folder, faregate());
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break status;
-            }
-            if Instant::now() > deadline {
-                drop(child.kill());
-                panic!(
-                    "it started nevertheless:\n{}",
-                    transcript.0.lock().unwrap().lines.join("\n")
-                );
-            }
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        };
-        readers.into_iter().for_each(|reader| reader.join().unwrap());
-        let said = String::from_utf8_lossy(&transcript.0.lock().unwrap().bytes).into_owned();
-        Ended { status, said }
+        Starting::new(folder, faregate()).end()
     }
 
     fn address_of(&self, listener: &str) -> SocketAddr {
@@ -354,10 +393,7 @@ impl Gate {
 
     /// Sends a signal by its name without `SIG`.
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let sent =
-            Command::new("/bin/sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &id]).status();
-        assert!(sent.unwrap().success());
+        send_signal(&self.child, name);
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {

@@ -3,7 +3,7 @@
 
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -54,7 +54,7 @@ impl Exchange<'_> {
     /// From here on the connection is no HTTP: what follows the head is read as it comes.
     pub(crate) fn switch_protocols(&mut self) {
         self.peer.connection.unread.drain(..self.request.length);
-        let mut log = self.peer.log.0.lock().unwrap();
+        let mut log = lock(&self.peer.log);
         let record = &mut log.connections[self.peer.index];
         record.http_length = Some(record.bytes.len() - self.peer.connection.unread.len());
     }
@@ -96,6 +96,11 @@ struct Log {
 }
 
 type SharedLog = Arc<(Mutex<Log>, Condvar)>;
+
+/// A test that fails with the log in its hand leaves it to the others as it is.
+fn lock(log: &SharedLog) -> MutexGuard<'_, Log> {
+    log.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// See the module.
 pub(crate) struct ModelServer {
@@ -164,7 +169,7 @@ impl ModelServer {
                     }
                     let Ok(socket) = socket else { continue };
                     let index = {
-                        let mut log = log.0.lock().unwrap();
+                        let mut log = lock(&log);
                         log.connections.push(Record::default());
                         log.sockets.push(Some(socket.try_clone().unwrap()));
                         log.connections.len() - 1
@@ -192,7 +197,7 @@ impl ModelServer {
     }
 
     pub(crate) fn connections(&self) -> Vec<Record> {
-        self.log.0.lock().unwrap().connections.clone()
+        lock(&self.log).connections.clone()
     }
 
     /// Every byte that came, connection after connection.
@@ -209,7 +214,7 @@ impl ModelServer {
     }
 
     fn with_records<T>(&self, look: impl FnOnce(&mut [Record]) -> T) -> T {
-        look(&mut self.log.0.lock().unwrap().connections)
+        look(&mut lock(&self.log).connections)
     }
 
     /// How many whole requests each connection has brought.
@@ -246,7 +251,7 @@ impl ModelServer {
     /// Waits for what is received to become so.
     pub(crate) fn wait_until<T>(&self, what: &str, look: impl Fn(&mut [Record]) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
-        let mut log = self.log.0.lock().unwrap();
+        let mut log = lock(&self.log);
         loop {
             if let Some(found) = look(&mut log.connections) {
                 return found;
@@ -308,7 +313,7 @@ impl Drop for ModelServer {
         if let Some(acceptor) = self.acceptor.take() {
             drop(acceptor.join());
         }
-        for socket in self.log.0.lock().unwrap().sockets.iter().flatten() {
+        for socket in lock(&self.log).sockets.iter().flatten() {
             drop(socket.shutdown(Shutdown::Both));
         }
     }
@@ -382,9 +387,7 @@ impl Peer {
                 }
                 Then::KeepOpen => {}
             }
-            if is_upgrade
-                && self.log.0.lock().unwrap().connections[self.index].http_length.is_some()
-            {
+            if is_upgrade && lock(&self.log).connections[self.index].http_length.is_some() {
                 return self.close();
             }
             // What is left of the body is read before the next request is looked for.
@@ -413,9 +416,9 @@ impl Peer {
     /// Gives the socket up. A second handle of it would keep it open.
     fn end(self) {
         let Self { connection, log, index } = self;
-        log.0.lock().unwrap().sockets[index] = None;
+        lock(&log).sockets[index] = None;
         drop(connection);
-        log.0.lock().unwrap().connections[index].is_closed_here = true;
+        lock(&log).connections[index].is_closed_here = true;
         log.1.notify_all();
     }
 
@@ -423,7 +426,7 @@ impl Peer {
     fn read_more(&mut self) -> bool {
         let before = self.connection.unread.len();
         let came = self.connection.read_once();
-        let mut log = self.log.0.lock().unwrap();
+        let mut log = lock(&self.log);
         let record = &mut log.connections[self.index];
         match came {
             Came::Bytes(_) => record.bytes.extend_from_slice(&self.connection.unread[before..]),
