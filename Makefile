@@ -31,7 +31,7 @@ check: lint ## formatting, lints, documentation, unit and integration tests: bef
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- --deny warnings
-	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --no-deps
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check bans licenses sources; fi
 
 test: e2e-tools lint ## all of `check`, and real clients and model servers around the binary

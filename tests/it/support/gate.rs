@@ -263,7 +263,7 @@ fn send_signal(child: &Child, name: &str) {
     let id = child.id().to_string();
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", "kill -s \"$0\" \"$1\"", name, &id]).stderr(Stdio::null());
-    drop(shell.status().unwrap());
+    shell.status().unwrap();
 }
 
 /// How a gate ended that could not start.
