@@ -69,7 +69,7 @@ impl Workers {
     /// Starts the threads.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system gives no thread, or not the descriptors that a worker needs.
     pub fn start(
         count: usize,
         shared: &Arc<Shared>,
@@ -79,9 +79,12 @@ impl Workers {
             .map(|number| {
                 let (orders, receiver) = unbounded_channel();
                 let (shared, tls) = (Arc::clone(shared), tls.cloned());
+                let (started, has_started) = std::sync::mpsc::sync_channel(1);
                 let thread = super::vital_thread(format!("worker-{number}"), move || {
-                    run(shared, tls, receiver);
+                    run(shared, tls, receiver, &started);
                 })?;
+                // A gate that lacks a worker does not open.
+                has_started.recv().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()))?;
                 Ok(Handle { orders, connections: Arc::default(), thread })
             })
             .collect::<std::io::Result<_>>()?;
@@ -139,11 +142,20 @@ impl Workers {
     }
 }
 
-fn run(shared: Arc<Shared>, tls: Option<TlsInForce>, orders: UnboundedReceiver<Order>) {
+fn run(
+    shared: Arc<Shared>,
+    tls: Option<TlsInForce>,
+    orders: UnboundedReceiver<Order>,
+    started: &SyncSender<std::io::Result<()>>,
+) {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     match runtime {
-        Ok(runtime) => runtime.block_on(work(shared, tls, orders)),
-        Err(error) => tracing::error!(%error, "a worker could not start"),
+        Ok(runtime) => {
+            // Whoever starts it waits for this word.
+            let _ = started.send(Ok(()));
+            runtime.block_on(work(shared, tls, orders));
+        }
+        Err(error) => drop(started.send(Err(error))),
     }
 }
 

@@ -305,6 +305,9 @@ fn settings_are_reloaded_and_what_cannot_change_keeps_its_value() {
     rig.gate.wait_for_line("what is wrong with the settings", |line| {
         line.contains("nonsense").then_some(())
     });
+    eventually("the metric tells it", || {
+        (rig.gate.metric("faregate_settings_reload_successful", &[]) == 0.0).then_some(())
+    });
     assert_eq!(kept.ask(&new).status, 200);
     // A route taken away is gone, and a server that was replaced is asked no more.
     let other = ModelServer::canned();
@@ -315,6 +318,7 @@ fn settings_are_reloaded_and_what_cannot_change_keeps_its_value() {
         assert_eq!(rig.ask(&get("/score/allowed").token("eval")).status, 200);
     }
     assert_eq!(other.requests().len(), 4);
+    assert_eq!(rig.gate.metric("faregate_settings_reload_successful", &[]), 1.0);
     rig.assert_upstream_got_nothing_since(before, "replaced");
     let count = rig.server.requests().len();
     rig.finish(count);

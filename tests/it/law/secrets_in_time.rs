@@ -260,7 +260,7 @@ fn without_grace_the_old_secret_stops_at_once() {
     let new = new.reveal().to_string();
     let at = [49, 50, 51, 1_000];
     assert_eq!(good_at(&document, &old, &at), at);
-    assert_eq!(good_at(&amended.document, &old, &at), []);
+    assert_eq!(good_at(&amended.document, &old, &at), Vec::<i64>::new());
     assert_eq!(good_at(&amended.document, &new, &at), at);
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -196,6 +196,11 @@ struct Transcript {
 
 type SharedTranscript = Arc<(Mutex<Transcript>, Condvar)>;
 
+/// A test that fails with the transcript in its hand leaves it to the others as it is.
+fn lock(transcript: &SharedTranscript) -> MutexGuard<'_, Transcript> {
+    transcript.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A running `faregate serve`. Dropping it kills it.
 pub(crate) struct Gate {
     child: Child,
@@ -240,13 +245,13 @@ impl Starting {
             }
             if Instant::now() > deadline {
                 drop(self.child.kill());
-                let lines = self.transcript.0.lock().unwrap().lines.join("\n");
+                let lines = lock(&self.transcript).lines.join("\n");
                 panic!("it goes on nevertheless:\n{lines}");
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
         };
         self.readers.into_iter().for_each(|reader| reader.join().unwrap());
-        let said = String::from_utf8_lossy(&self.transcript.0.lock().unwrap().bytes).into_owned();
+        let said = String::from_utf8_lossy(&lock(&self.transcript).bytes).into_owned();
         Ended { status, said }
     }
 }
@@ -323,8 +328,8 @@ impl Gate {
     /// What `find` makes of the first fitting line of the log, printed already or still to come.
     pub(crate) fn wait_for_line<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
-        let (transcript, changed) = &*self.transcript;
-        let mut transcript = transcript.lock().unwrap();
+        let changed = &self.transcript.1;
+        let mut transcript = lock(&self.transcript);
         let mut seen = 0;
         loop {
             if let Some(found) = transcript.lines[seen..].iter().find_map(|line| find(line)) {
@@ -351,11 +356,11 @@ impl Gate {
 
     /// Everything it printed so far.
     pub(crate) fn log(&self) -> Vec<u8> {
-        self.transcript.0.lock().unwrap().bytes.clone()
+        lock(&self.transcript).bytes.clone()
     }
 
     pub(crate) fn log_lines(&self) -> Vec<String> {
-        self.transcript.0.lock().unwrap().lines.clone()
+        lock(&self.transcript).lines.clone()
     }
 
     pub(crate) fn metrics(&self) -> Scrape {
@@ -416,7 +421,7 @@ impl Drop for Gate {
         }
         if std::thread::panicking() {
             // The test runner shows it beside the failure.
-            let lines = &self.transcript.0.lock().unwrap().lines;
+            let lines = &lock(&self.transcript).lines;
             let from = lines.len().saturating_sub(60);
             eprintln!("--- the gate's log, its end:\n{}", lines[from..].join("\n"));
         }
@@ -433,13 +438,13 @@ fn keep_lines(
         let mut line = Vec::new();
         while from.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            let mut transcript = into.0.lock().unwrap();
+            let mut transcript = lock(&into);
             transcript.bytes.extend_from_slice(&line);
             transcript.lines.push(text);
             into.1.notify_all();
             line.clear();
         }
-        into.0.lock().unwrap().ended += 1;
+        lock(&into).ended += 1;
         into.1.notify_all();
     })
 }
