@@ -8,24 +8,26 @@ pub mod amend;
 mod compile;
 mod decision;
 mod document;
+mod explanation;
 mod model;
 mod path;
 mod pattern;
 mod problem;
 pub mod profile;
+mod reason;
 mod route;
 
 pub use compile::{Compiled, Policy, Rules, TokenFacts, compile};
-pub use decision::{
-    Ask, Caller, Decision, Denial, Explanation, Grant, Permit, Reason, SecretUsed, Step, TokenIndex,
-};
+pub use decision::{Ask, Caller, Decision, Denial, Grant, Permit, SecretUsed, TokenIndex};
 pub use document::{
     AdminEntry, Document, Limits, MAX_NAME_CHARS, Moment, Placed, Previous, TokenEntry,
 };
+pub use explanation::{Explanation, Step};
 pub use model::{ModelError, ModelId};
 pub use path::{PathError, RequestPath, decoded_segment};
 pub use pattern::{Pattern, PatternError};
 pub use problem::{Problem, Problems};
+pub use reason::Reason;
 pub use route::{
     Access, Dialect, Origin, Place, Route, RouteError, RouteMatch, RouteSpec, RouteTable,
 };

@@ -3,16 +3,17 @@
 //! One [`Proxy`] belongs to one worker thread and shares nothing with others but the gate in force
 //! and atomic counters.
 
+mod client;
+mod destination;
 pub mod flight;
 mod outcome;
 mod pool;
+mod refusing;
 mod relay;
 pub mod socket;
 pub mod switch;
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,26 +23,26 @@ use std::time::{Duration, Instant};
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use crate::live::{self, Live, NamespaceInForce, Reader};
-use crate::policy::{
-    Access, Ask, Caller, Decision, Denial, Dialect, Permit, Reason, RequestPath, Route,
-};
-use crate::settings::{PrefixSegment, StripPrefix};
+use crate::policy::{Ask, Caller, Decision, Denial, Permit, Reason, RequestPath};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
 use crate::wire::credential::Credential;
 use crate::wire::headers::{self, Forwarded, Identity};
-use crate::wire::refusal::{self, Circumstances, Refusal};
+use crate::wire::refusal::Refusal;
 use crate::wire::target;
 
+pub use client::{Busy, Client};
+use destination::{destination, forwarded_target};
 use flight::{Flight, Flights};
 use outcome::Outcome;
 use pool::{Call, Pools};
+use refusing::{Refused, Refusing, refuse};
 pub use relay::GateBody;
 use relay::OutBody;
 use switch::Switch;
@@ -68,62 +69,6 @@ pub struct Proxy {
     draining: Cell<bool>,
 }
 
-/// A client's connection, as far as requests on it are concerned.
-pub struct Client {
-    /// Its address.
-    pub peer: IpAddr,
-    /// Whether it came by TLS.
-    pub by_tls: bool,
-    /// Ends the whole connection.
-    pub switch: Rc<Switch>,
-    /// Requests on it that are not answered to their end.
-    busy: Cell<usize>,
-    /// Told whenever there is none.
-    on_idle: Box<dyn Fn()>,
-    _slot: Box<dyn Any>,
-}
-
-/// A request on a connection; counts while it lives.
-pub struct Busy(Rc<Client>);
-
-impl Client {
-    /// A connection that was accepted. `on_idle` is called whenever its last request is
-    /// answered; `slot` is dropped when nothing of the connection is left.
-    #[must_use]
-    pub fn new(
-        peer: IpAddr,
-        by_tls: bool,
-        switch: Rc<Switch>,
-        on_idle: Box<dyn Fn()>,
-        slot: Box<dyn Any>,
-    ) -> Rc<Self> {
-        Rc::new(Self { peer, by_tls, switch, busy: Cell::new(0), on_idle, _slot: slot })
-    }
-
-    /// Counts a request.
-    #[must_use]
-    pub fn busy(self: &Rc<Self>) -> Busy {
-        self.busy.set(self.busy.get() + 1);
-        Busy(Rc::clone(self))
-    }
-
-    /// Whether a request is not answered to its end.
-    #[must_use]
-    pub fn is_busy(&self) -> bool {
-        self.busy.get() > 0
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let busy = self.0.busy.get().saturating_sub(1);
-        self.0.busy.set(busy);
-        if busy == 0 {
-            (self.0.on_idle)();
-        }
-    }
-}
-
 /// A request that may go on its way, and where.
 struct Passage {
     permit: Permit,
@@ -132,23 +77,6 @@ struct Passage {
     prefix: Option<String>,
     upstream: Arc<Upstream>,
     host: HeaderValue,
-}
-
-/// A request that was refused.
-struct Refused {
-    refusal: Refusal,
-    namespace: Option<Arc<NamespaceInForce>>,
-    denial: Option<Denial>,
-}
-
-impl Refused {
-    fn internal() -> Self {
-        Self { refusal: Refusal::Internal, namespace: None, denial: None }
-    }
-
-    fn early(reason: Reason) -> Self {
-        Self { refusal: Refusal::Denied(reason), namespace: None, denial: None }
-    }
 }
 
 impl Proxy {
@@ -399,44 +327,6 @@ struct Journey {
     outcome: Outcome,
 }
 
-/// Which of the namespace's upstreams is for the request, and what is cut off its path.
-fn destination(
-    namespace: &NamespaceInForce,
-    permit: &Permit,
-    path: &RequestPath<'_>,
-) -> Option<(Arc<Upstream>, Option<String>)> {
-    let site = &namespace.site;
-    let elsewhere = permit.model().and_then(|model| {
-        let mut models = site.settings.models.iter().enumerate();
-        let (place, found) = models.find(|(_, other)| other.resource.matches(model.as_str()))?;
-        let prefix = found.strip_prefix.as_ref().and_then(|p| leading(p, path, model.as_str()));
-        Some((place + 1, prefix.map(ToOwned::to_owned)))
-    });
-    let (place, prefix) = elsewhere.unwrap_or((0, None));
-    site.upstreams.get(place).map(|upstream| (Arc::clone(upstream), prefix))
-}
-
-/// The leading whole segments of the path that a `strip_prefix` cuts off; none when the path does
-/// not start so.
-fn leading<'r>(prefix: &StripPrefix, path: &RequestPath<'r>, model: &str) -> Option<&'r str> {
-    let whole = path.as_str();
-    let mut rest = whole;
-    for segment in &prefix.0 {
-        let after_slash = rest.strip_prefix('/')?;
-        let end = after_slash.find('/').unwrap_or(after_slash.len());
-        let (own, after) = after_slash.split_at(end);
-        let fits = match segment {
-            PrefixSegment::Literal(literal) => own == literal,
-            PrefixSegment::Model => crate::policy::decoded_segment(own) == model,
-        };
-        if !fits {
-            return None;
-        }
-        rest = after;
-    }
-    whole.get(..whole.len() - rest.len())
-}
-
 fn set_identity(headers: &mut http::HeaderMap, namespace: &NamespaceInForce, permit: &Permit) {
     let Some(token) = permit.caller() else { return };
     let Some(token_id) = namespace.policy.token_id(token) else { return };
@@ -446,80 +336,6 @@ fn set_identity(headers: &mut http::HeaderMap, namespace: &NamespaceInForce, per
         groups: namespace.policy.token_groups(token),
     };
     namespace.site.headers.set_identity(headers, &identity);
-}
-
-/// Answers a request that the law, or what stands before it, refused.
-fn refuse(
-    parts: &Parts,
-    refused: Refused,
-    request_id: &HeaderValue,
-    mut outcome: Outcome,
-) -> Response<GateBody> {
-    let Refused { refusal, namespace, denial } = refused;
-    let rules = namespace.as_ref().map(|namespace| namespace.policy.rules());
-    let route = denial.as_ref().and_then(|denial| rules?.routes.routes().get(denial.route?));
-    let missing_group = match (refusal, route.map(Route::access)) {
-        (Refusal::Denied(Reason::GroupNotAllowed), Some(Access::Group(group))) => Some(&**group),
-        _ => None,
-    };
-    let takes_basic =
-        namespace.as_ref().is_some_and(|own| own.site.headers.credentials.takes_basic());
-    let circumstances = Circumstances {
-        realm: namespace.as_ref().map_or(REALM, |own| &own.site.settings.name),
-        dialect: route.map_or_else(Dialect::default, Route::dialect),
-        is_grpc: headers::is_grpc(&parts.headers),
-        offers_basic: takes_basic && refusal::accepts_html(&parts.headers),
-        missing_group,
-        request_id,
-        path: parts.uri.path(),
-    };
-    let mut response = refusal::answer(refusal, &circumstances);
-    if refusal == Refusal::Denied(Reason::BadTarget) && parts.version < Version::HTTP_2 {
-        // Where the request ends is in doubt, and so is what would be read as the next one.
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
-    }
-    outcome.refused(namespace.clone(), refusal, denial, parts.uri.path());
-    response.map(GateBody::whole)
-}
-
-/// What a refusal after the decision needs of a request whose headers are gone by then.
-struct Refusing {
-    namespace: Arc<NamespaceInForce>,
-    route: Option<usize>,
-    is_grpc: bool,
-    request_id: HeaderValue,
-    uri: Uri,
-}
-
-impl Refusing {
-    fn of(parts: &Parts, passage: &Passage, request_id: &HeaderValue) -> Self {
-        Self {
-            namespace: Arc::clone(&passage.namespace),
-            route: passage.permit.route(),
-            is_grpc: headers::is_grpc(&parts.headers),
-            request_id: request_id.clone(),
-            uri: parts.uri.clone(),
-        }
-    }
-
-    fn answer(&self, refusal: Refusal, outcome: Option<Outcome>) -> Response<GateBody> {
-        let routes = self.namespace.policy.rules().routes.routes();
-        let route = self.route.and_then(|index| routes.get(index));
-        let circumstances = Circumstances {
-            realm: &self.namespace.site.settings.name,
-            dialect: route.map_or_else(Dialect::default, Route::dialect),
-            is_grpc: self.is_grpc,
-            offers_basic: false,
-            missing_group: None,
-            request_id: &self.request_id,
-            path: self.uri.path(),
-        };
-        if let Some(mut outcome) = outcome {
-            outcome.failed(refusal, self.uri.path());
-        }
-        refusal::answer(refusal, &circumstances).map(GateBody::whole)
-    }
 }
 
 /// One of `max_requests_in_flight`, given back on drop.
@@ -552,28 +368,6 @@ fn is_chunked_alone(parts: &Parts) -> bool {
     let first = lines.next();
     lines.next().is_none()
         && first.is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
-}
-
-/// Path and query as the model server gets them: the bytes that were judged, less a prefix and
-/// credentials.
-fn forwarded_target(
-    namespace: &NamespaceInForce,
-    parts: &Parts,
-    prefix: Option<&str>,
-) -> Option<PathAndQuery> {
-    let whole = parts.uri.path_and_query()?;
-    let credentials = &namespace.site.headers.credentials;
-    let query = whole.query().map(|query| credentials.strip_query(query));
-    if prefix.is_none() && !matches!(query, Some(std::borrow::Cow::Owned(_))) {
-        return Some(whole.clone());
-    }
-    let path = whole.path();
-    let path = prefix.map_or(path, |prefix| path.strip_prefix(prefix).unwrap_or(path));
-    let path = if path.is_empty() { "/" } else { path };
-    match query {
-        Some(query) if !query.is_empty() => format!("{path}?{query}").parse().ok(),
-        _ => path.parse().ok(),
-    }
 }
 
 /// How long something took, in milliseconds with three decimals.

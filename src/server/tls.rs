@@ -79,6 +79,7 @@ impl TlsKeeper {
         }
         let contents = contents(&self.files);
         if contents == self.contents {
+            self.failing = None;
             return;
         }
         match server_config(&self.files) {

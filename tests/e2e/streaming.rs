@@ -70,6 +70,27 @@ fn an_upload_waits_for_the_gates_word() {
 }
 
 #[test]
+fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let server = PythonServer::start_asgi("echo_app");
+    let (files, _token) = GateFiles::open_to_one_token(&format!("http://{}", server.address));
+    let gate = files.start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("upload");
+    fs::write(&file, vec![b'x'; 64 * 1024]).unwrap();
+    let url = gate.url("/echo/upload");
+
+    // Not each of them would lose the refusal to a stream that is reset, or a connection that is
+    // closed, while the client sends.
+    for round in 0..20 {
+        for version in ["--http1.1", "--http2-prior-knowledge"] {
+            let upload = ["--header", "Expect:", "--upload-file", file.to_str().unwrap(), &url];
+            let refused = curl(&[&[version], &upload[..]].concat());
+            assert_eq!(refused.status, 401, "{version}, round {round}: {refused:?}");
+        }
+    }
+}
+
+#[test]
 fn large_bodies_arrive_whole() {
     let server = PythonServer::start_asgi("echo_app");
     let (files, token) = GateFiles::open_to_one_token(&format!("http://{}", server.address));
