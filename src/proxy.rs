@@ -182,7 +182,13 @@ impl Proxy {
         let judging = AssertUnwindSafe(|| self.judge(&parts, started, limits.max_headers));
         let judged = catch_unwind(judging).unwrap_or_else(|_| Err(Refused::internal()));
         let mut response = match judged {
-            Err(refused) => refuse(&parts, refused, &request_id, outcome),
+            Err(refused) => {
+                // Who waits for a 100 before it sends is told no instead.
+                if !parts.headers.contains_key(header::EXPECT) {
+                    relay::discard(body);
+                }
+                refuse(&parts, refused, &request_id, outcome)
+            }
             Ok(passage) => {
                 let refusing = Refusing::of(&parts, &passage, &request_id);
                 let journey = Journey { client, stream, parts, body, passage, request_id, outcome };

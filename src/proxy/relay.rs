@@ -5,13 +5,13 @@ use std::error::Error as StdError;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -104,6 +104,30 @@ impl OutBody {
             None => Self::Stream(ClientBody { first: None, incoming, is_http2, flight }),
         }
     }
+}
+
+/// How much of a refused request's body is read and thrown away, in bytes, and for how long.
+const DISCARDED_BYTES: usize = 8 * 1024 * 1024;
+const DISCARDED_TIME: Duration = Duration::from_secs(2);
+
+/// Reads what a refused client still sends, within bounds: many clients lose the answer when the
+/// stream or connection is reset on them while they write.
+pub(super) fn discard(mut body: Incoming) {
+    if body.is_end_stream() {
+        return;
+    }
+    tokio::task::spawn_local(async move {
+        let reading = async {
+            let mut read = 0;
+            while read < DISCARDED_BYTES
+                && let Some(Ok(frame)) = body.frame().await
+            {
+                read += frame.data_ref().map_or(0, Bytes::len);
+            }
+        };
+        // However it ends, the body is dropped, and with it the stream or the connection's reading.
+        let _ = tokio::time::timeout(DISCARDED_TIME, reading).await;
+    });
 }
 
 impl Body for OutBody {
