@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
@@ -19,8 +19,8 @@ use tokio_rustls::TlsConnector;
 
 use super::http2::Http2;
 use super::{Connected, EndpointPool, Http1, Pool};
-use crate::proxy::LocalExecutor;
 use crate::proxy::socket::Socket;
+use crate::proxy::switch::Switch;
 use crate::settings::Scheme;
 use crate::wire::refusal::Refusal;
 
@@ -111,7 +111,8 @@ impl Pool {
             return Ok(Connected::Http1(Box::new(connection)));
         }
         own.speaks_http2.set(Some(true));
-        let handshake = client_http2::Builder::new(LocalExecutor)
+        let progress = Rc::new(Switch::default());
+        let handshake = client_http2::Builder::new(Telling(Rc::clone(&progress)))
             // None before the server said how many it allows.
             .initial_max_send_streams(0)
             // Each stream holds back its own server; together they never hold back each other.
@@ -122,6 +123,7 @@ impl Pool {
         let (sender, mut driver) = handshake.map_err(std::io::Error::other)?;
         let allowed = Rc::new(Cell::new(0));
         poll_fn(|cx| {
+            progress.register(cx);
             let ended = Pin::new(&mut driver).poll(cx);
             allowed.set(driver.current_max_send_streams());
             match ended {
@@ -143,5 +145,25 @@ impl Pool {
         let (sender, slot) = http2.take().ok_or(std::io::ErrorKind::ConnectionAborted)?;
         own.http2.borrow_mut().push(http2);
         Ok(Connected::Http2(sender, slot))
+    }
+}
+
+/// Runs the tasks of a connection, and wakes who waits for what the server says first: hyper's own
+/// halves tell each other of requests and answers, but not of SETTINGS.
+#[derive(Clone)]
+struct Telling(Rc<Switch>);
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Telling {
+    fn execute(&self, future: F) {
+        let progress = Rc::clone(&self.0);
+        tokio::task::spawn_local(async move {
+            let mut future = pin!(future);
+            poll_fn(|cx| {
+                let polled = future.as_mut().poll(cx);
+                progress.wake();
+                polled
+            })
+            .await
+        });
     }
 }
