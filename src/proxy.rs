@@ -164,6 +164,7 @@ impl Proxy {
     pub async fn serve(
         self: Rc<Self>,
         client: Rc<Client>,
+        busy: Busy,
         stream: Option<Rc<Switch>>,
         request: Request<Incoming>,
     ) -> Result<Response<GateBody>, std::convert::Infallible> {
@@ -200,6 +201,7 @@ impl Proxy {
                 }
             }
         };
+        drop(busy);
         let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if self.draining.get() && version < Version::HTTP_2 && !is_upgrade {
             let headers = response.headers_mut();
@@ -364,8 +366,13 @@ fn request_id(headers: &http::HeaderMap) -> HeaderValue {
     if let Some(id) = headers::sane_request_id(headers) {
         return id.clone();
     }
-    let id = format!("{:032x}", fastrand::u128(..));
-    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    let mut digits = [0u8; 32];
+    for (place, byte) in fastrand::u128(..).to_be_bytes().into_iter().enumerate() {
+        digits[place * 2] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        digits[place * 2 + 1] = b"0123456789abcdef"[usize::from(byte & 15)];
+    }
+    let id = bytes::Bytes::copy_from_slice(&digits);
+    HeaderValue::from_maybe_shared(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 
 /// hyper refuses any other coding as the last one, but lets `gzip, chunked` and two lines pass.

@@ -211,7 +211,8 @@ impl Pool {
     ) -> Result<(Answer, Option<OnUpgrade>), Failed> {
         let at = AtEndpoint::count(&self.upstream, place);
         if let Some((protocol, _)) = upgrade {
-            return self.try_upgrade(place, at, request, message, protocol, flight).await;
+            let upgrading = self.try_upgrade(place, at, request, message, protocol, flight);
+            return Box::pin(upgrading).await;
         }
         let Some(own) = self.endpoints.get(place) else {
             return Err(Failed { refusal: Refusal::Internal, unsent: None });
@@ -219,7 +220,7 @@ impl Pool {
         loop {
             let (connected, is_kept) = match own.kept().await {
                 Some(kept) => (kept, true),
-                None => match unless_ended(self.connect(place), flight).await {
+                None => match unless_ended(Box::pin(self.connect(place)), flight).await {
                     Ok(Ok(connected)) => (connected, false),
                     Ok(Err(refusal)) | Err(refusal) => {
                         return Err(Failed { refusal, unsent: Some(request) });
@@ -268,7 +269,7 @@ impl Pool {
         protocol: &HeaderValue,
         flight: &Rc<InFlight>,
     ) -> Result<(Answer, Option<OnUpgrade>), Failed> {
-        let mut connection = match unless_ended(self.connect(place), flight).await {
+        let mut connection = match unless_ended(Box::pin(self.connect(place)), flight).await {
             Ok(Ok(Connected::Http1(connection))) => connection,
             // What is to be upgraded is a connection, and this one is shared.
             Ok(Ok(Connected::Http2(..))) => {

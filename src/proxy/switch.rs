@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 /// Ends the future it is wired to, from outside of it.
@@ -46,27 +45,27 @@ impl Switch {
 }
 
 /// Runs a future until it is done or the switch is turned off; it is dropped then.
-pub async fn until_off<F: Future>(switch: &Switch, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|cx| {
+pub fn until_off<F: Future>(switch: &Switch, future: F) -> impl Future<Output = Option<F::Output>> {
+    // Boxed at once: an `async fn` would hold the future twice, as its argument and pinned.
+    let mut future = Box::pin(future);
+    poll_fn(move |cx| {
         if switch.is_off() {
             return Poll::Ready(None);
         }
         switch.register(cx);
         future.as_mut().poll(cx).map(Some)
     })
-    .await
 }
 
 /// Runs a future; none when it panics. What it held is dropped then, so a panic costs one request.
-pub async fn catching_panics<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|cx| {
+pub fn catching_panics<F: Future>(future: F) -> impl Future<Output = Option<F::Output>> {
+    // Boxed at once: an `async fn` would hold the future twice, as its argument and pinned.
+    let mut future = Box::pin(future);
+    poll_fn(move |cx| {
         // Nothing of the future is looked at again after a panic.
         catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)))
             .map_or(Poll::Ready(None), |poll| poll.map(Some))
     })
-    .await
 }
 
 #[cfg(test)]

@@ -330,13 +330,7 @@ async fn serve_http1(
     let progress = Arc::clone(&connection.progress);
     let service = service_fn(move |request: Request<Incoming>| {
         progress.enter(Phase::Busy);
-        let busy = client.busy();
-        let served = Rc::clone(&proxy).serve(Rc::clone(&client), None, request);
-        async move {
-            let response = served.await;
-            drop(busy);
-            response
-        }
+        Rc::clone(&proxy).serve(Rc::clone(&client), client.busy(), None, request)
     });
     let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
     let mut told = false;
@@ -366,14 +360,8 @@ async fn serve_http2(
     let progress = Arc::clone(&connection.progress);
     let service = service_fn(move |request: Request<Incoming>| {
         progress.enter(Phase::Busy);
-        let busy = client.busy();
         let stream = streams.next();
-        let served = Rc::clone(&proxy).serve(Rc::clone(&client), Some(stream), request);
-        async move {
-            let response = served.await;
-            drop(busy);
-            response
-        }
+        Rc::clone(&proxy).serve(Rc::clone(&client), client.busy(), Some(stream), request)
     });
     let mut serving = pin!(builder.serve_connection(io, service));
     let mut told = false;
@@ -409,12 +397,10 @@ impl StreamExecutor {
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, future: F) {
-        let switch = self.0.borrow_mut().take();
+        let switch = self.0.borrow_mut().take().unwrap_or_default();
+        let future = Box::pin(future);
         tokio::task::spawn_local(async move {
-            match switch {
-                Some(switch) => drop(until_off(&switch, future).await),
-                None => future.await,
-            }
+            until_off(&switch, future).await;
         });
     }
 }
