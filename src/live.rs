@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
-use crate::policy::{Moment, Policy, Problem};
+use crate::policy::{Compiled, Moment, Policy, Problem};
 use crate::settings::{AccessLog, HostPattern, Limits, Namespace, Settings};
 use crate::store::file::{FileStore, Snapshot};
 use crate::store::{Generation, StoreError};
@@ -291,7 +291,8 @@ impl Keeper {
         let gate = self.live.gate();
         let Some(before) = gate.namespace_named(&file.namespace) else { return Ok(()) };
         let site = Arc::clone(&before.site);
-        let (next, warnings) = in_force(&site, &file.store, snapshot, &self.metrics)?;
+        let (_, compiled) = file.store.judge(snapshot, &site.settings.rules)?;
+        let (next, warnings) = in_force(&site, snapshot, compiled, &self.metrics);
         log_warnings(&warnings, &file.store);
         let next = Arc::new(next);
         let namespaces = gate
@@ -353,22 +354,28 @@ fn log_warnings(warnings: &[Problem], store: &FileStore) {
 type AllLoaded = (Vec<Arc<NamespaceInForce>>, Vec<TokenFile>, Vec<Problem>);
 
 fn load_all(settings: Vec<Namespace>, metrics: &Arc<Metrics>) -> Result<AllLoaded, LoadError> {
-    let (mut namespaces, mut files, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+    let mut judged = Vec::new();
     for namespace in settings {
         let store = FileStore::new(namespace.tokens.clone());
         let mut watch = Watch::new(namespace.tokens.clone());
         watch.note();
         let site = site(namespace, metrics)?;
         let snapshot = store.read()?;
-        let generation = snapshot.generation;
-        let (next, more) = in_force(&site, &store, &snapshot, metrics)?;
+        let (_, compiled) = store.judge(&snapshot, &site.settings.rules)?;
+        judged.push((site, store, watch, snapshot, compiled));
+    }
+    // Only now that all of it is right: settings that are refused must not touch what counts the
+    // tokens in force.
+    let (mut namespaces, mut files, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+    for (site, store, watch, snapshot, compiled) in judged {
+        let (next, more) = in_force(&site, &snapshot, compiled, metrics);
         log_warnings(&more, &store);
         warnings.extend(more);
         files.push(TokenFile {
             namespace: Arc::clone(site.metrics.name()),
             store,
             watch,
-            generation,
+            generation: snapshot.generation,
             failing: None,
             half_seen: None,
         });
@@ -399,11 +406,10 @@ fn site(settings: Namespace, metrics: &Arc<Metrics>) -> Result<Arc<Site>, LoadEr
 
 fn in_force(
     site: &Arc<Site>,
-    store: &FileStore,
     snapshot: &Snapshot,
+    compiled: Compiled,
     metrics: &Metrics,
-) -> Result<(NamespaceInForce, Vec<Problem>), StoreError> {
-    let (_, compiled) = store.judge(snapshot, &site.settings.rules)?;
+) -> (NamespaceInForce, Vec<Problem>) {
     let usage = metrics.usage.adopt(site.metrics.name(), &compiled.policy);
     let mut warnings = snapshot.warnings.clone();
     warnings.extend(compiled.warnings);
@@ -413,5 +419,5 @@ fn in_force(
         usage,
         generation: snapshot.generation,
     };
-    Ok((namespace, warnings))
+    (namespace, warnings)
 }

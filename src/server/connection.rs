@@ -332,16 +332,8 @@ async fn serve_http1(
         progress.enter(Phase::Busy);
         Rc::clone(&proxy).serve(Rc::clone(&client), client.busy(), None, request)
     });
-    let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
-    let mut told = false;
-    let ended = poll_fn(|cx| {
-        if connection.closing.get() && !std::mem::replace(&mut told, true) {
-            serving.as_mut().graceful_shutdown();
-        }
-        serving.as_mut().poll(cx)
-    })
-    .await;
-    log_end(ended);
+    let serving = pin!(builder.serve_connection(io, service).with_upgrades());
+    drive(connection, serving, http1::UpgradeableConnection::graceful_shutdown).await;
 }
 
 async fn serve_http2(
@@ -363,19 +355,24 @@ async fn serve_http2(
         let stream = streams.next();
         Rc::clone(&proxy).serve(Rc::clone(&client), client.busy(), Some(stream), request)
     });
-    let mut serving = pin!(builder.serve_connection(io, service));
+    let serving = pin!(builder.serve_connection(io, service));
+    drive(connection, serving, http2::Connection::graceful_shutdown).await;
+}
+
+/// Moves a connection along to its end; `let_end` is called once when it shall take no more.
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    connection: &Connection,
+    mut serving: Pin<&mut C>,
+    let_end: impl Fn(Pin<&mut C>),
+) {
     let mut told = false;
     let ended = poll_fn(|cx| {
         if connection.closing.get() && !std::mem::replace(&mut told, true) {
-            serving.as_mut().graceful_shutdown();
+            let_end(serving.as_mut());
         }
         serving.as_mut().poll(cx)
     })
     .await;
-    log_end(ended);
-}
-
-fn log_end(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "client connection ended");
     }

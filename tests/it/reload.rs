@@ -323,3 +323,31 @@ fn settings_are_reloaded_and_what_cannot_change_keeps_its_value() {
     let count = rig.server.requests().len();
     rig.finish(count);
 }
+
+#[test]
+fn settings_that_are_refused_leave_what_counts_the_tokens() {
+    let server = ModelServer::canned();
+    let url = server.url();
+    let rig = Rig::before(server);
+    assert_eq!(rig.ask(&get("/score/allowed").token("eval")).status, 200);
+    let counted = || {
+        let labels = [("namespace", "default"), ("token_id", "eval"), ("result", "allowed")];
+        rig.gate.metric("faregate_token_requests_total", &labels)
+    };
+    assert_eq!(counted(), 1.0);
+    // The first namespace would take another, good file; the second one's is not there.
+    rig.gate.folder.write("others.toml", "version = 1\n");
+    let settings = Settings::of(Namespace::before(&url)).toml();
+    let first = settings.replace("tokens.toml", "others.toml");
+    let second = format!(
+        "{first}\n[[namespace]]\nname = \"second\"\nhosts = [\"second.test\"]\ntokens = \"missing.toml\"\n\
+         profiles = [\"any\"]\n[namespace.upstream]\nendpoints = [\"{url}\"]\n"
+    );
+    rig.gate.folder.write("faregate.toml", second);
+    eventually("the settings are refused", || {
+        (rig.gate.metric("faregate_settings_reload_successful", &[]) == 0.0).then_some(())
+    });
+    assert_eq!(rig.ask(&get("/score/allowed").token("eval")).status, 200);
+    assert_eq!(counted(), 2.0);
+    rig.finish(2);
+}
