@@ -8,7 +8,9 @@ pub mod amend;
 mod compile;
 mod decision;
 mod document;
+pub mod entry_rules;
 mod explanation;
+mod facts;
 mod model;
 mod path;
 mod pattern;
@@ -16,13 +18,15 @@ mod problem;
 pub mod profile;
 mod reason;
 mod route;
+mod token_state;
 
-pub use compile::{Compiled, Policy, Rules, TokenFacts, compile};
+pub use compile::{Compiled, Policy, Rules, compile};
 pub use decision::{Ask, Caller, Decision, Denial, Grant, Permit, SecretUsed, TokenIndex};
 pub use document::{
     AdminEntry, Document, Limits, MAX_NAME_CHARS, Moment, Placed, Previous, TokenEntry,
 };
 pub use explanation::{Explanation, Step};
+pub use facts::TokenFacts;
 pub use model::{ModelError, ModelId};
 pub use path::{PathError, RequestPath, decoded_segment};
 pub use pattern::{Pattern, PatternError};
@@ -31,3 +35,4 @@ pub use reason::Reason;
 pub use route::{
     Access, Dialect, Origin, Place, Route, RouteError, RouteMatch, RouteSpec, RouteTable,
 };
+pub use token_state::TokenState;

@@ -1,6 +1,7 @@
 //! Settings: `faregate.toml`, read whole and judged whole before anything starts.
 
 mod addresses;
+mod dates;
 mod header_name;
 mod listeners;
 mod namespace;
@@ -10,6 +11,7 @@ mod units;
 mod upstream;
 mod values;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use crate::policy::{Pattern, Rules};
 
+pub use dates::{DateError, LAST_DATE, parse_rfc3339, rfc3339};
 pub use settings_file::{FileProblems, ReadSettings};
 pub use units::{UnitError, duration_text, parse_duration, parse_size, size_text};
 
@@ -207,6 +210,16 @@ pub enum HostPattern {
     Below(String),
     /// Every host.
     Any,
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Below(suffix) => write!(f, "*{suffix}"),
+            Self::Any => f.write_str("*"),
+        }
+    }
 }
 
 /// A place of a request where a credential may stand.

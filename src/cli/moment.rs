@@ -1,11 +1,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use jiff::Timestamp;
-
 use super::output::Failure;
 use crate::policy::Moment;
 use crate::policy::amend::Entropy;
-use crate::settings::parse_duration;
+use crate::settings::{parse_duration, parse_rfc3339};
 
 /// The moment by the system's clock.
 pub(super) fn now() -> Result<Moment, Failure> {
@@ -16,17 +14,9 @@ pub(super) fn now() -> Result<Moment, Failure> {
     })
 }
 
-/// A moment as it is written in files.
-pub(super) fn shown(moment: Moment) -> String {
-    Timestamp::from_second(moment.0).map_or_else(|_| "(no date)".into(), |time| time.to_string())
-}
-
 /// Reads a moment as it is written in files; for the parser of the command line.
 pub(super) fn parsed(text: &str) -> Result<Moment, String> {
-    let time: Timestamp = text
-        .parse()
-        .map_err(|_| "write a date, a time and a zone, such as 2027-11-23T10:00:00Z".to_owned())?;
-    Ok(Moment(time.as_second()))
+    parse_rfc3339(text).map_err(|error| error.to_string())
 }
 
 /// Reads a span of time, in whole seconds; for the parser of the command line.

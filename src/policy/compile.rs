@@ -1,8 +1,9 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use super::document::{Document, MAX_NAME_CHARS, Moment, Placed, TokenEntry};
+use super::document::{Document, Limits, Moment, Placed, TokenEntry};
+use super::entry_rules::{self, Fault};
 use super::model::ModelId;
 use super::pattern::Pattern;
 use super::problem::{Problem, Problems};
@@ -47,6 +48,31 @@ pub(super) struct Token {
     pub(super) resources: Box<[Pattern]>,
     pub(super) expires_at: Option<Moment>,
     pub(super) disabled: bool,
+    pub(super) created_at: Option<Moment>,
+    /// What few tokens have, apart, so that it takes no room in all the others.
+    pub(super) seldom: Option<Box<Seldom>>,
+}
+
+/// What no decision asks for, and few tokens have.
+#[derive(Debug)]
+pub(super) struct Seldom {
+    pub(super) previous_valid_until: Option<Moment>,
+    pub(super) limits: Option<Limits>,
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+impl Seldom {
+    fn of(entry: &TokenEntry) -> Option<Box<Self>> {
+        let seldom = Self {
+            previous_valid_until: entry.previous.as_ref().map(|previous| previous.valid_until),
+            limits: entry.limits,
+            labels: entry.labels.clone(),
+        };
+        let has_any = seldom.previous_valid_until.is_some()
+            || seldom.limits.is_some()
+            || !seldom.labels.is_empty();
+        has_any.then(|| Box::new(seldom))
+    }
 }
 
 impl Token {
@@ -91,40 +117,11 @@ impl Hasher for DigestHasher {
     }
 }
 
-/// What may be told of a token: everything but its hashes.
-#[derive(Debug, Clone)]
-pub struct TokenFacts<'p> {
-    /// Its id.
-    pub id: &'p TokenId,
-    /// Its name.
-    pub name: Option<&'p str>,
-    /// Its groups.
-    pub groups: &'p [Box<str>],
-    /// Its resource patterns.
-    pub resources: &'p [Pattern],
-    /// When it ends.
-    pub expires_at: Option<Moment>,
-    /// Whether it is switched off.
-    pub disabled: bool,
-}
-
 impl Policy {
     /// The rules it was compiled with.
     #[must_use]
     pub fn rules(&self) -> &Arc<Rules> {
         &self.rules
-    }
-
-    /// What may be told of every token, in the order of the document.
-    pub fn tokens(&self) -> impl ExactSizeIterator<Item = TokenFacts<'_>> {
-        self.tokens.iter().map(|token| TokenFacts {
-            id: &token.id,
-            name: token.name.as_deref(),
-            groups: &token.groups,
-            resources: &token.resources,
-            expires_at: token.expires_at,
-            disabled: token.disabled,
-        })
     }
 
     /// The administrator whose key this is.
@@ -221,6 +218,12 @@ impl<'d> Reading<'d> {
         self.problems.push(Problem::at(line, what, remedy));
     }
 
+    fn fault(&mut self, line: usize, fault: Option<Fault>) {
+        if let Some(Fault { what, remedy }) = fault {
+            self.problem(line, what, remedy);
+        }
+    }
+
     fn token(&mut self, entry: &'d TokenEntry, policy: &mut Policy) {
         let index = u32::try_from(policy.tokens.len()).unwrap_or(u32::MAX);
         let id = TokenId::parse(&entry.id.value).map_err(|error| {
@@ -243,7 +246,7 @@ impl<'d> Reading<'d> {
         for group in &entry.groups {
             self.check_group(group);
         }
-        self.check_labels(entry);
+        self.fault(entry.id.line, entry_rules::labels_fault(&entry.labels));
         self.check_limits(entry);
         let secrets = [
             Some((&entry.hash, None)),
@@ -264,46 +267,25 @@ impl<'d> Reading<'d> {
             resources: resources.into(),
             expires_at: entry.expires_at,
             disabled: entry.disabled,
+            created_at: entry.created_at,
+            seldom: Seldom::of(entry),
         });
     }
 
     fn check_name(&mut self, name: &Placed<String>) {
-        let length = name.value.chars().count();
-        if length == 0 || length > MAX_NAME_CHARS || name.value.chars().any(char::is_control) {
-            self.problem(
-                name.line,
-                "`name` is empty, too long, or holds a control character".into(),
-                "write 1 to 200 printable characters",
-            );
-        }
+        self.fault(name.line, entry_rules::name_fault(&name.value));
     }
 
     fn pattern(&mut self, resource: &Placed<String>) -> Option<Pattern> {
-        Pattern::parse(&resource.value)
-            .map_err(|error| {
-                self.problem(
-                    resource.line,
-                    format!("a pattern in `resources` is not one: {error}"),
-                    "write a model id, `prefix*`, or `*`",
-                );
-            })
+        entry_rules::resource(&resource.value)
+            .map_err(|fault| self.fault(resource.line, Some(fault)))
             .ok()
     }
 
     fn check_group(&mut self, group: &'d Placed<String>) {
         let name = group.value.as_str();
-        if !super::route::is_group_name(name) {
-            self.problem(
-                group.line,
-                "a name in `groups` is not 1 to 64 characters of A-Z a-z 0-9 . _ -".into(),
-                "write `model-evaluation`, `model-management`, or a group of your own routes",
-            );
-        } else if matches!(name, "public" | "deny") {
-            self.problem(
-                group.line,
-                format!("`{name}` is no group: it is what a route says instead of one"),
-                "write `model-evaluation`, `model-management`, or a group of your own routes",
-            );
+        if let Some(fault) = entry_rules::group_fault(name) {
+            self.fault(group.line, Some(fault));
         } else if !self.known_groups.iter().any(|known| known == name)
             && self.warned_groups.insert(name)
         {
@@ -315,40 +297,10 @@ impl<'d> Reading<'d> {
         }
     }
 
-    fn check_labels(&mut self, entry: &TokenEntry) {
-        let bad =
-            |text: &str, most| text.chars().count() > most || text.chars().any(char::is_control);
-        if entry.labels.len() > 64
-            || entry
-                .labels
-                .iter()
-                .any(|(key, value)| key.is_empty() || bad(key, 64) || bad(value, 200))
-        {
-            self.problem(
-                entry.id.line,
-                "`labels` has more than 64 pairs, or one that is too long or holds a control character"
-                    .into(),
-                "keys are 1 to 64 characters long, values at most 200",
-            );
-        }
-    }
-
     fn check_limits(&mut self, entry: &TokenEntry) {
         let Some(limits) = &entry.limits else { return };
-        let values = [limits.requests_per_second, limits.burst, limits.max_in_flight];
-        if values.contains(&Some(0)) {
-            self.problem(
-                entry.id.line,
-                "a value in `limits` is 0, which would refuse everything".into(),
-                "use `disabled = true` to switch a token off",
-            );
-        }
-        if limits.burst.is_some() && limits.requests_per_second.is_none() {
-            self.problem(
-                entry.id.line,
-                "`limits` has `burst` without `requests_per_second`".into(),
-                "add `requests_per_second`, or remove `burst`",
-            );
+        for fault in entry_rules::limits_faults(limits) {
+            self.fault(entry.id.line, Some(fault));
         }
         self.warnings.push(Problem::at(
             entry.id.line,

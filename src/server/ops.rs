@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::live::{self, Live};
+use crate::policy::TokenState;
 use crate::telemetry::exposition::Form;
 use crate::telemetry::metrics::Metrics;
 
@@ -118,20 +119,17 @@ impl Ops {
     fn metrics(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let now = live::now();
         for namespace in self.live.gate().namespaces() {
-            let (mut active, mut expired, mut disabled) = (0, 0, 0);
+            let mut counts = TokenState::ALL.map(|state| (state, 0));
             for token in namespace.policy.tokens() {
-                if token.disabled {
-                    disabled += 1;
-                } else if token.expires_at.is_some_and(|end| now >= end) {
-                    expired += 1;
-                } else {
-                    active += 1;
-                }
+                let state = token.state(now);
+                counts
+                    .iter_mut()
+                    .filter(|(own, _)| *own == state)
+                    .for_each(|(_, count)| *count += 1);
             }
             let name = namespace.site.settings.name.as_str();
-            for (state, count) in [("active", active), ("expired", expired), ("disabled", disabled)]
-            {
-                self.metrics.tokens.with_label_values(&[name, state]).set(count);
+            for (state, count) in counts {
+                self.metrics.tokens.with_label_values(&[name, state.as_str()]).set(count);
             }
         }
         for (site, upstream) in self.live.gate().upstreams() {

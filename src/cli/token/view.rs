@@ -2,16 +2,17 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::cli::moment;
+use crate::admin::view::LimitsView;
 use crate::cli::output::{Cell, Table};
-use crate::policy::{Moment, TokenEntry};
+use crate::policy::{Moment, TokenEntry, TokenState};
+use crate::settings::rfc3339;
 
 /// All that may be told of a token: everything in the file but the hashes, and its state.
 #[derive(Serialize)]
 pub(super) struct TokenView<'t> {
     id: &'t str,
     name: Option<&'t str>,
-    state: &'static str,
+    state: TokenState,
     resources: Vec<&'t str>,
     groups: Vec<&'t str>,
     created_at: Option<String>,
@@ -22,41 +23,23 @@ pub(super) struct TokenView<'t> {
     labels: &'t BTreeMap<String, String>,
 }
 
-#[derive(Serialize)]
-struct LimitsView {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    requests_per_second: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    burst: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_in_flight: Option<u32>,
-}
-
 impl<'t> TokenView<'t> {
     pub(super) fn new(entry: &'t TokenEntry, now: Moment) -> Self {
         let texts = |texts: &'t [crate::policy::Placed<String>]| {
             texts.iter().map(|text| text.value.as_str()).collect()
-        };
-        let is_past = |end: Moment| now >= end;
-        let state = if entry.disabled {
-            "disabled"
-        } else if entry.expires_at.is_some_and(is_past) {
-            "expired"
-        } else {
-            "active"
         };
         // A previous secret whose grace is over is no secret any more.
         let previous = entry.previous.as_ref().map(|previous| previous.valid_until);
         Self {
             id: &entry.id.value,
             name: entry.name.as_ref().map(|name| name.value.as_str()),
-            state,
+            state: TokenState::of(entry.disabled, entry.expires_at, now),
             resources: texts(&entry.resources),
             groups: texts(&entry.groups),
-            created_at: entry.created_at.map(moment::shown),
-            expires_at: entry.expires_at.map(moment::shown),
+            created_at: entry.created_at.map(rfc3339),
+            expires_at: entry.expires_at.map(rfc3339),
             disabled: entry.disabled,
-            previous_valid_until: previous.filter(|end| !is_past(*end)).map(moment::shown),
+            previous_valid_until: previous.filter(|end| now < *end).map(rfc3339),
             limits: entry.limits.map(|limits| LimitsView {
                 requests_per_second: limits.requests_per_second,
                 burst: limits.burst,
@@ -68,8 +51,8 @@ impl<'t> TokenView<'t> {
 
     fn state_cell(&self) -> Cell {
         match self.state {
-            "active" => Cell::good(self.state),
-            _ => Cell::bad(self.state),
+            TokenState::Active => Cell::good(self.state.as_str()),
+            TokenState::Expired | TokenState::Disabled => Cell::bad(self.state.as_str()),
         }
     }
 
