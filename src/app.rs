@@ -1,11 +1,13 @@
 //! Putting it together: from a settings file to a running gate, and back down in good order.
 
+mod follower;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -13,23 +15,20 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::live::{Keeper, Live, Watch};
+use crate::admin::Admin;
+use crate::live::{Keeper, Live, Order, Site};
 use crate::proxy::Shared;
+use crate::server::admin::{self, AdminServer};
 use crate::server::ops::{self, Ops};
-use crate::server::tls::TlsKeeper;
+use crate::server::tls::{HTTP_1, HTTP_2_OR_1, TlsKeeper};
 use crate::server::worker::Workers;
 use crate::server::{self, ListenError};
-use crate::settings::{
-    AdminListener, DataListener, Drain, ForwardAuthListener, OpsListener, Settings,
-};
+use crate::settings::{DataListener, Drain, ServerTls, Settings};
+use crate::telemetry::audit::{Audit, AuditError};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
-
-/// How often files are looked at: a change is in force after two looks, within a second in all.
-const LOOK: Duration = Duration::from_millis(200);
-
-/// After so many looks, settings that were refused are tried again.
-const LOOKS_UNTIL_RETRY: u32 = 4;
+use crate::telemetry::usage_file::{UsageFile, UsageSaver};
+use follower::{Fixed, Follower, SettingsFile, log_warning};
 
 /// How often endpoints that do not answer are tried.
 const PROBE: Duration = Duration::from_millis(500);
@@ -45,6 +44,8 @@ enum StartError {
     Tls(#[from] crate::server::tls::TlsFileError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     #[error("the system refused what the gate needs: {0}")]
     System(#[from] std::io::Error),
     #[error("the metrics are inconsistent: {0}")]
@@ -57,6 +58,8 @@ pub struct Open {
     pub data: std::net::SocketAddr,
     /// Probes and metrics.
     pub ops: std::net::SocketAddr,
+    /// The admin API and the token page, if there is an `[admin]`.
+    pub admin: Option<std::net::SocketAddr>,
 }
 
 /// Runs the gate until it is told to stop.
@@ -80,9 +83,7 @@ pub fn run(config: &Path, on_open: impl FnOnce(&Open)) -> ExitCode {
 }
 
 fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
-    let mut watch = Watch::new(config.to_owned());
-    watch.note();
-    let content = content_of(config);
+    let settings_file = SettingsFile::new(config);
     let read = Settings::read(config)?;
     let settings = read.settings;
     let _logging = logging::start(&settings.log);
@@ -92,8 +93,14 @@ fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
     let fixed = Fixed::of(&settings);
     let metrics = Arc::new(Metrics::new(settings.ops.token_series)?);
     let (mut keeper, _) = Keeper::open(settings, Arc::clone(&metrics))?;
-    let tls = fixed.data.tls.as_ref().map(TlsKeeper::open).transpose()?;
+    let open_tls = |files: Option<&ServerTls>, protocols| {
+        files.map(|files| TlsKeeper::open(files, protocols)).transpose()
+    };
+    let tls = open_tls(fixed.data.tls.as_ref(), HTTP_2_OR_1)?;
     let in_force = tls.as_ref().map(TlsKeeper::in_force);
+    let admin = fixed.admin.as_ref();
+    let admin_tls = open_tls(admin.and_then(|admin| admin.tls.as_ref()), HTTP_1)?;
+    let audit = admin.map(|admin| Audit::open(&admin.audit_log)).transpose()?;
     let live = Arc::clone(keeper.live());
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let signals = {
@@ -104,7 +111,12 @@ fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
         let _inside = runtime.enter();
         (server::listen("data", fixed.data.listen)?, server::listen("ops", fixed.ops.listen)?)
     };
-    let open = Open { data: data.local_addr()?, ops: ops_listener.local_addr()? };
+    let admin_listener = admin.map(|admin| admin::listen(admin.listen)).transpose()?;
+    let open = Open {
+        data: data.local_addr()?,
+        ops: ops_listener.local_addr()?,
+        admin: admin_listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
+    };
     let shared = Arc::new(Shared {
         live: Arc::clone(&live),
         metrics: Arc::clone(&metrics),
@@ -112,31 +124,59 @@ fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
     });
     let workers = Workers::start(worker_count(&fixed.data), &shared, in_force.as_ref())?;
     keeper.set_barrier(Box::new(workers.barrier()));
-    let (reload, reloads) = channel();
+    let (orders, received_orders) = channel();
     let drain = fixed.drain;
+    let in_force = admin_tls.as_ref().map(TlsKeeper::in_force);
+    let admin_server = match (admin.cloned(), admin_listener, audit) {
+        (Some(settings), Some(listener), Some(audit)) => {
+            let (live, metrics, orders) = (Arc::clone(&live), Arc::clone(&metrics), orders.clone());
+            let admin = move || Admin::new(&settings, live, metrics, audit, orders);
+            Some(AdminServer::start(listener, in_force, admin)?)
+        }
+        _ => None,
+    };
+    let saver = match &admin_server {
+        Some(_) => Some(usage_saver(&live, &metrics)?),
+        None => None,
+    };
     let follower = Follower {
-        settings: SettingsFile {
-            path: config.to_owned(),
-            watch,
-            content,
-            failing: None,
-            looks_since: 0,
-        },
+        settings: settings_file,
         fixed,
         keeper,
-        tls,
+        tls: tls.into_iter().chain(admin_tls).collect(),
         metrics: Arc::clone(&metrics),
     };
-    server::vital_thread("follower".into(), move || follower.follow(&reloads))?;
+    server::vital_thread("follower".into(), move || follower.follow(&received_orders))?;
     let ops = Arc::new(Ops { live: Arc::clone(&live), metrics, draining: AtomicBool::new(false) });
     runtime.block_on(async move {
         tokio::task::spawn_local(ops::serve(ops_listener, Arc::clone(&ops)));
         tokio::task::spawn_local(probe(Arc::clone(&live)));
         on_open(&open);
-        serve_until_told(data, workers, &live, &ops, signals, &reload, drain).await;
+        serve_until_told(data, workers, &live, &ops, signals, &orders, drain).await;
     });
+    // Changes that are under way come to their end first.
+    drop(admin_server);
+    if let Some(saver) = saver {
+        saver.stop();
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Takes over the use of tokens that was saved before, and saves it from now on.
+fn usage_saver(live: &Arc<Live>, metrics: &Metrics) -> std::io::Result<UsageSaver> {
+    let live = Arc::clone(live);
+    let files = move || -> Vec<(Arc<str>, PathBuf)> {
+        let gate = live.gate();
+        let file = |site: &Site| (Arc::clone(site.metrics.name()), site.settings.tokens.clone());
+        gate.namespaces().iter().map(|namespace| file(&namespace.site)).collect()
+    };
+    for (namespace, tokens) in files() {
+        if let Some(saved) = UsageFile::of(&tokens).load() {
+            metrics.usage.restore(&namespace, saved);
+        }
+    }
+    UsageSaver::start(Arc::clone(&metrics.usage), files)
 }
 
 fn worker_count(data: &DataListener) -> usize {
@@ -162,14 +202,14 @@ impl Signals {
     }
 
     /// The next request to stop.
-    async fn stop(&mut self, reload: &Sender<()>) {
+    async fn stop(&mut self, orders: &Sender<Order>) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hang_up.recv() => {
                     // The follower runs as long as the process.
-                    let _ = reload.send(());
+                    let _ = orders.send(Order::LookAgain);
                 }
             }
         }
@@ -182,7 +222,7 @@ async fn serve_until_told(
     live: &Live,
     ops: &Ops,
     mut signals: Signals,
-    reload: &Sender<()>,
+    orders: &Sender<Order>,
     drain: Drain,
 ) {
     let (stop, stopped) = watch::channel(false);
@@ -191,14 +231,14 @@ async fn serve_until_told(
         tokio::pin!(accepting);
         tokio::select! {
             () = &mut accepting => {}
-            () = signals.stop(reload) => {}
+            () = signals.stop(orders) => {}
         }
         tracing::info!("stopping: not ready from now on, still accepting");
         ops.draining.store(true, Ordering::Relaxed);
         tokio::select! {
             () = &mut accepting => {}
             () = tokio::time::sleep(drain.delay) => {}
-            () = signals.stop(reload) => {
+            () = signals.stop(orders) => {
                 tracing::warn!("told to stop at once");
                 return;
             }
@@ -218,7 +258,7 @@ async fn serve_until_told(
         () = tokio::time::sleep(drain.timeout) => {
             tracing::warn!(connections = workers.connections(), "cut off after the drain timeout");
         }
-        () = signals.stop(reload) => {
+        () = signals.stop(orders) => {
             tracing::warn!("told to stop at once");
             return;
         }
@@ -245,175 +285,4 @@ async fn probe(live: Arc<Live>) {
             }
         }
     }
-}
-
-/// What cannot change while running.
-struct Fixed {
-    data: DataListener,
-    admin: Option<AdminListener>,
-    ops: OpsListener,
-    forward_auth: Option<ForwardAuthListener>,
-    drain: Drain,
-}
-
-impl Fixed {
-    fn of(settings: &Settings) -> Self {
-        Self {
-            data: settings.data.clone(),
-            admin: settings.admin.clone(),
-            ops: settings.ops.clone(),
-            forward_auth: settings.forward_auth.clone(),
-            drain: settings.drain,
-        }
-    }
-
-    fn tell_differences(&self, other: &Self) {
-        for (table, same) in [
-            ("data", self.data == other.data),
-            ("admin", self.admin == other.admin),
-            ("ops", self.ops == other.ops),
-            ("forward_auth", self.forward_auth == other.forward_auth),
-            ("drain", self.drain == other.drain),
-        ] {
-            if !same {
-                tracing::warn!(
-                    table,
-                    "this table cannot change while running and keeps its old values; restart to \
-                     change it"
-                );
-            }
-        }
-    }
-}
-
-/// Follows the settings, the token files and the certificates, on a thread of its own: reading and
-/// compiling a large file takes time that no request shall wait for.
-struct Follower {
-    settings: SettingsFile,
-    fixed: Fixed,
-    keeper: Keeper,
-    tls: Option<TlsKeeper>,
-    metrics: Arc<Metrics>,
-}
-
-struct SettingsFile {
-    path: PathBuf,
-    watch: Watch,
-    content: Option<blake3::Hash>,
-    /// What was wrong when it was last read, and whether that was told.
-    failing: Option<(String, bool)>,
-    /// Looks since the settings were last refused.
-    looks_since: u32,
-}
-
-impl Follower {
-    fn follow(mut self, reloads: &Receiver<()>) {
-        loop {
-            let thoroughly = match reloads.recv_timeout(LOOK) {
-                Ok(()) => {
-                    tracing::info!("reloading");
-                    true
-                }
-                Err(RecvTimeoutError::Timeout) => false,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            self.keeper.follow(thoroughly);
-            self.follow_settings(thoroughly);
-            if let Some(tls) = &mut self.tls {
-                tls.follow(thoroughly);
-            }
-        }
-    }
-
-    fn follow_settings(&mut self, thoroughly: bool) {
-        let file = &mut self.settings;
-        // Settings may be refused for a file that they name, which may come later: in Kubernetes
-        // a ConfigMap before its Secret.
-        file.looks_since = file.looks_since.saturating_add(1);
-        let again = match &file.failing {
-            Some((_, told)) => !told || file.looks_since >= LOOKS_UNTIL_RETRY,
-            None => false,
-        };
-        if !thoroughly && !again && !file.watch.hints_at_change() {
-            return;
-        }
-        file.watch.note();
-        let content = content_of(&file.path);
-        // On SIGHUP even unchanged settings are taken over: files that they name may have changed.
-        if content == file.content && !thoroughly {
-            if file.failing.take().is_some() {
-                self.metrics.settings_in_force(true);
-                tracing::info!(file = %file.path.display(), "settings are as before again");
-            }
-            return;
-        }
-        let taken = match Settings::read(&file.path) {
-            Ok(read) => {
-                for warning in &read.warnings {
-                    log_warning(&file.path, warning);
-                }
-                let fixed = Fixed::of(&read.settings);
-                let log = read.settings.log;
-                match self.keeper.replace(read.settings) {
-                    Ok(_) => {
-                        logging::apply(&log);
-                        self.fixed.tell_differences(&fixed);
-                        Ok(())
-                    }
-                    Err(error) => Err(error.to_string()),
-                }
-            }
-            Err(problems) => Err(problems.to_string()),
-        };
-        match taken {
-            Ok(()) => {
-                file.content = content;
-                file.failing = None;
-                self.metrics.settings_in_force(true);
-                tracing::info!(file = %file.path.display(), "settings in force");
-            }
-            Err(text) => {
-                file.looks_since = 0;
-                if file.failed(text) {
-                    self.metrics.settings_in_force(false);
-                }
-            }
-        }
-    }
-}
-
-impl SettingsFile {
-    /// Tells what is wrong when it was seen twice: a save in place leaves half a file for a moment.
-    /// Says whether it told.
-    fn failed(&mut self, text: String) -> bool {
-        match &mut self.failing {
-            Some((before, told)) if *before == text => {
-                if std::mem::replace(told, true) {
-                    return false;
-                }
-                for problem in text.lines() {
-                    tracing::error!(problem, "settings refused, the last good ones stay in force");
-                }
-                true
-            }
-            failing => {
-                *failing = Some((text, false));
-                false
-            }
-        }
-    }
-}
-
-fn content_of(path: &Path) -> Option<blake3::Hash> {
-    std::fs::read(path).ok().map(|bytes| blake3::hash(&bytes))
-}
-
-fn log_warning(file: &Path, warning: &crate::policy::Problem) {
-    tracing::warn!(
-        file = %file.display(),
-        line = warning.line.unwrap_or_default() as u64,
-        remedy = warning.remedy,
-        "{}",
-        warning.what
-    );
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
@@ -16,8 +17,10 @@ use crate::upstream::Upstream;
 use crate::wire::credential::CredentialPlaces;
 use crate::wire::headers::HeaderRules;
 
+mod settle;
 mod watch;
 
+pub use settle::{NotInForce, Order, Settlement};
 pub use watch::Watch;
 
 /// The current moment.
@@ -183,6 +186,8 @@ struct TokenFile {
     store: FileStore,
     watch: Watch,
     generation: Generation,
+    /// When the reading of what is in force began.
+    read_at: Instant,
     /// What is wrong with it at present; told once it was seen twice, since an editor's save in
     /// place leaves an empty file for a moment.
     failing: Option<Failure>,
@@ -262,6 +267,7 @@ impl Keeper {
             return;
         }
         let is_replaced = file.watch.note();
+        let read_at = Instant::now();
         let snapshot = match file.store.read() {
             Ok(snapshot) => snapshot,
             Err(error) => return self.failed(place, error.to_string(), false),
@@ -275,25 +281,50 @@ impl Keeper {
         }
         file.half_seen = None;
         if snapshot.generation == file.generation {
+            file.read_at = read_at;
             if file.failing.take().is_some_and(|failure| failure.told) {
                 self.metrics.policy_agrees(&file.namespace);
                 tracing::info!(namespace = &*file.namespace, "token file is as before again");
             }
             return;
         }
-        if let Err(error) = self.take_over(place, &snapshot) {
+        if let Err(error) = self.take_over(place, &snapshot, read_at) {
             self.failed(place, error.to_string(), true);
         }
     }
 
-    fn take_over(&mut self, place: usize, snapshot: &Snapshot) -> Result<(), StoreError> {
-        let Some(file) = self.files.get_mut(place) else { return Ok(()) };
+    fn take_over(
+        &mut self,
+        place: usize,
+        snapshot: &Snapshot,
+        read_at: Instant,
+    ) -> Result<(), StoreError> {
+        let Some(file) = self.files.get(place) else { return Ok(()) };
         let gate = self.live.gate();
         let Some(before) = gate.namespace_named(&file.namespace) else { return Ok(()) };
+        let (_, compiled) = file.store.judge(snapshot, &before.site.settings.rules)?;
+        self.adopt(place, compiled, snapshot.generation, snapshot.warnings.clone());
+        if let Some(file) = self.files.get_mut(place) {
+            file.read_at = read_at;
+        }
+        Ok(())
+    }
+
+    /// Brings a policy into force on every worker.
+    fn adopt(
+        &mut self,
+        place: usize,
+        compiled: Compiled,
+        generation: Generation,
+        mut warnings: Vec<Problem>,
+    ) {
+        let Some(file) = self.files.get_mut(place) else { return };
+        let gate = self.live.gate();
+        let Some(before) = gate.namespace_named(&file.namespace) else { return };
         let site = Arc::clone(&before.site);
-        let (_, compiled) = file.store.judge(snapshot, &site.settings.rules)?;
-        let (next, warnings) = in_force(&site, snapshot, compiled, &self.metrics);
+        warnings.extend(compiled.warnings);
         log_warnings(&warnings, &file.store);
+        let next = in_force(&site, compiled.policy, generation, &self.metrics);
         let next = Arc::new(next);
         let namespaces = gate
             .namespaces
@@ -302,11 +333,10 @@ impl Keeper {
             .collect();
         self.live.swap(Gate::new(namespaces, gate.limits, gate.access_log));
         (self.barrier)();
-        let old = std::mem::replace(&mut file.generation, snapshot.generation);
+        let old = std::mem::replace(&mut file.generation, generation);
         file.failing = None;
         let namespace = Arc::clone(&file.namespace);
-        self.tell_in_force(&namespace, Some(&old), &snapshot.generation);
-        Ok(())
+        self.tell_in_force(&namespace, Some(&old), &generation);
     }
 
     /// Tells what is wrong; if it may be wrong for a moment only, when it was seen twice.
@@ -360,15 +390,17 @@ fn load_all(settings: Vec<Namespace>, metrics: &Arc<Metrics>) -> Result<AllLoade
         let mut watch = Watch::new(namespace.tokens.clone());
         watch.note();
         let site = site(namespace, metrics)?;
+        let read_at = Instant::now();
         let snapshot = store.read()?;
         let (_, compiled) = store.judge(&snapshot, &site.settings.rules)?;
-        judged.push((site, store, watch, snapshot, compiled));
+        judged.push((site, store, watch, snapshot, compiled, read_at));
     }
     // Only now that all of it is right: settings that are refused must not touch what counts the
     // tokens in force.
     let (mut namespaces, mut files, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
-    for (site, store, watch, snapshot, compiled) in judged {
-        let (next, more) = in_force(&site, &snapshot, compiled, metrics);
+    for (site, store, watch, snapshot, compiled, read_at) in judged {
+        let next = in_force(&site, compiled.policy, snapshot.generation, metrics);
+        let more: Vec<Problem> = snapshot.warnings.into_iter().chain(compiled.warnings).collect();
         log_warnings(&more, &store);
         warnings.extend(more);
         files.push(TokenFile {
@@ -376,6 +408,7 @@ fn load_all(settings: Vec<Namespace>, metrics: &Arc<Metrics>) -> Result<AllLoade
             store,
             watch,
             generation: snapshot.generation,
+            read_at,
             failing: None,
             half_seen: None,
         });
@@ -406,18 +439,10 @@ fn site(settings: Namespace, metrics: &Arc<Metrics>) -> Result<Arc<Site>, LoadEr
 
 fn in_force(
     site: &Arc<Site>,
-    snapshot: &Snapshot,
-    compiled: Compiled,
+    policy: Policy,
+    generation: Generation,
     metrics: &Metrics,
-) -> (NamespaceInForce, Vec<Problem>) {
-    let usage = metrics.usage.adopt(site.metrics.name(), &compiled.policy);
-    let mut warnings = snapshot.warnings.clone();
-    warnings.extend(compiled.warnings);
-    let namespace = NamespaceInForce {
-        site: Arc::clone(site),
-        policy: compiled.policy,
-        usage,
-        generation: snapshot.generation,
-    };
-    (namespace, warnings)
+) -> NamespaceInForce {
+    let usage = metrics.usage.adopt(site.metrics.name(), &policy);
+    NamespaceInForce { site: Arc::clone(site), policy, usage, generation }
 }

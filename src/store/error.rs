@@ -78,7 +78,10 @@ pub enum StoreError {
     #[error("the change is refused: {0}")]
     Refused(Problems),
     /// Nothing was changed: the disk is full, broken, or the like.
-    #[error("{}: {doing} failed, and nothing was changed: {source}", path.display())]
+    #[error(
+        "{}: {doing} failed, and nothing was changed: {source}; {}",
+        path.display(), remedy_of_write(source)
+    )]
     Write {
         /// The file.
         path: PathBuf,
@@ -156,6 +159,16 @@ fn remedy_of_read(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => "write it, or correct the path in the settings",
         io::ErrorKind::PermissionDenied => "let the user who runs this read it",
         _ => "see that it is there and readable",
+    }
+}
+
+fn remedy_of_write(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on its disk, and try again"
+        }
+        io::ErrorKind::FileTooLarge => "let files be larger (`ulimit -f`), and try again",
+        _ => "mend the disk or what stands in the way, and try again",
     }
 }
 

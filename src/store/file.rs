@@ -12,7 +12,7 @@ mod replace;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Generation;
 pub use super::StoreError;
@@ -59,6 +59,10 @@ pub struct Committed<T> {
     pub compiled: Compiled,
     /// The state of the file now.
     pub generation: Generation,
+    /// The state of the file that it took the place of.
+    pub replaced: Generation,
+    /// A moment at which the file was still in that state: whatever was read before is older.
+    pub written_after: Instant,
 }
 
 impl FileStore {
@@ -141,6 +145,7 @@ impl FileStore {
         let (mut amended, value) = change(&before)?;
         for _ in 0..MOST_ATTEMPTS {
             let prepared = self.prepare(&snapshot, &before, &amended, rules)?;
+            let written_after = Instant::now();
             let replaced = if prepared.text == snapshot.text {
                 Replaced::Done
             } else {
@@ -153,6 +158,8 @@ impl FileStore {
                         document: prepared.document,
                         compiled: prepared.compiled,
                         generation: Generation::of(prepared.text.as_bytes()),
+                        replaced: snapshot.generation,
+                        written_after,
                     });
                 }
                 Replaced::Overtaken => {
@@ -171,6 +178,14 @@ impl FileStore {
         // Somebody may have left it invalid, which is the better thing to say.
         self.current(&place, seen, rules)?;
         Err(StoreError::Busy { path: self.path.clone() })
+    }
+
+    /// Whether a change could be written now, as far as that can be told without trying.
+    ///
+    /// # Errors
+    /// [`StoreError::ReadOnly`] with what stands in the way, and what reading the file says.
+    pub fn writable(&self) -> Result<(), StoreError> {
+        Place::of(&self.path)?.writable()
     }
 
     /// Does all that [`FileStore::commit`] does but writing: the edit that would be made. For files

@@ -43,6 +43,13 @@ impl Place {
         Ok(place)
     }
 
+    /// Whether files can be made in the folder.
+    pub(super) fn writable(&self) -> Result<(), StoreError> {
+        use rustix::fs::Access;
+        rustix::fs::access(&self.folder, Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(|error| self.failed("writing to its folder", error.into()))
+    }
+
     pub(super) fn name(&self) -> &Path {
         &self.name
     }

@@ -2,6 +2,8 @@ use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, fchown};
 
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use super::place::{Place, TEMPORARY_SUFFIX};
@@ -15,6 +17,9 @@ pub(super) enum Replaced {
     /// Somebody who does not hold the lock changed it since it was read. Nothing was written.
     Overtaken,
 }
+
+/// How often somebody may save within the microseconds between two exchanges.
+const MOST_EXCHANGES: u32 = 8;
 
 const SYNCING_FOLDER: &str = "making the change of the folder durable";
 
@@ -35,7 +40,9 @@ pub(super) fn replace(
     if !is_still(place, before)? {
         return Ok(Replaced::Overtaken);
     }
-    put(place, temporary)?;
+    if let Replaced::Overtaken = put(place, temporary, &before.text, text)? {
+        return Ok(Replaced::Overtaken);
+    }
     let Err(source) = sync_folder(place) else { return Ok(Replaced::Done) };
     // The new file may be lost in a crash, so the change must not count.
     if is_undone(place, before, text) {
@@ -55,9 +62,9 @@ fn is_undone(place: &Place, before: &Snapshot, text: &str) -> bool {
         }
         let old = written(place, before.owner, &before.text)?;
         let _ = old.as_file().sync_all();
-        put(place, old)
+        put(place, old, text, &before.text)
     };
-    put_back().is_ok()
+    matches!(put_back(), Ok(Replaced::Done))
 }
 
 /// A new file in the folder with this text, owner and mode. It goes away when dropped.
@@ -104,14 +111,71 @@ fn is_still(place: &Place, before: &Snapshot) -> Result<bool, StoreError> {
     }
 }
 
-fn put(place: &Place, temporary: NamedTempFile) -> Result<(), StoreError> {
-    temporary.persist(place.file()).map(drop).map_err(|error| match error.error.kind() {
+/// Puts the new file, which says `text`, into the place of the old one, if that says `expected`.
+///
+/// Who holds no lock may save between the last look and the renaming. So the two files change their
+/// places (renameat2(2), `RENAME_EXCHANGE`), and what stood there is looked at once more.
+fn put(
+    place: &Place,
+    temporary: NamedTempFile,
+    expected: &str,
+    text: &str,
+) -> Result<Replaced, StoreError> {
+    let exchange = || {
+        let (new, old) = (temporary.path(), place.file());
+        rustix::fs::renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE)
+    };
+    match exchange() {
+        Ok(()) => {}
+        // Not every file system knows this, nor every sandbox allows it.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+            let renamed = temporary.persist(place.file());
+            return match renamed {
+                Ok(_) => Ok(Replaced::Done),
+                Err(error) => Err(not_put(place, error.error)),
+            };
+        }
+        // An editor removes the file before it writes it anew.
+        Err(Errno::NOENT) => return Ok(Replaced::Overtaken),
+        Err(error) => return Err(not_put(place, error.into())),
+    }
+    let displaced_text =
+        || reading::read(temporary.path(), place.name()).ok().map(|snapshot| snapshot.text);
+    let mut displaced = displaced_text();
+    if displaced.as_deref() == Some(expected) {
+        return Ok(Replaced::Done);
+    }
+    // Theirs gets its place back; and if they saved once more meanwhile, the last of theirs.
+    let mut put = Some(text.to_owned());
+    for _ in 0..MOST_EXCHANGES {
+        if exchange().is_err() {
+            let renamed = temporary.persist(place.file());
+            return match renamed {
+                Ok(_) => Ok(Replaced::Overtaken),
+                Err(error) => Err(StoreError::Unsettled {
+                    path: place.name().into(),
+                    doing: "giving its place back to what somebody saved at the same time",
+                    source: error.error,
+                }),
+            };
+        }
+        let now = displaced_text();
+        if now == put {
+            return Ok(Replaced::Overtaken);
+        }
+        (put, displaced) = (displaced, now);
+    }
+    Err(StoreError::Busy { path: place.name().into() })
+}
+
+fn not_put(place: &Place, source: io::Error) -> StoreError {
+    match source.kind() {
         // The file itself is mounted, as `docker run -v ./tokens.toml:…` does.
         io::ErrorKind::ResourceBusy => {
             place.read_only("it is a mount of its own; mount its folder instead")
         }
-        _ => place.failed("putting the new file into its place", error.error),
-    })
+        _ => place.failed("putting the new file into its place", source),
+    }
 }
 
 fn sync_folder(place: &Place) -> io::Result<()> {
