@@ -110,17 +110,7 @@ impl Fields {
     }
 
     fn add_text(&mut self, field: &Field, text: &str) {
-        // Redacted before it is cut, so that no cut secret escapes.
-        let text = redact(text);
-        let text = if text.len() > MAX_VALUE_BYTES {
-            let mut end = MAX_VALUE_BYTES;
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            format!("{}…", &text[..end])
-        } else {
-            text.into_owned()
-        };
+        let text = tellable(text);
         if field.name() == "message" {
             self.message = text;
         } else {
@@ -155,8 +145,43 @@ impl Visit for Fields {
     }
 }
 
-fn now() -> String {
+/// The time of a line: RFC 3339 with milliseconds.
+pub(super) fn now() -> String {
     format!("{:.3}", jiff::Timestamp::now())
+}
+
+/// A text as it may be told: without secrets, and not too long.
+pub(super) fn tellable(text: &str) -> String {
+    // Redacted before it is cut, so that no cut secret escapes.
+    let text = redact(text);
+    if text.len() <= MAX_VALUE_BYTES {
+        return text.into_owned();
+    }
+    let mut end = MAX_VALUE_BYTES;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
+/// A text as JSON that a terminal takes no orders from. JSON itself lets DEL, the C1 controls (CSI
+/// is one) and marks that turn the reading direction stand as they are.
+pub(super) fn json_text(text: String) -> String {
+    let quoted = Value::String(text).to_string();
+    let gives_orders =
+        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !quoted.contains(gives_orders) {
+        return quoted;
+    }
+    let mut out = String::with_capacity(quoted.len() + 16);
+    for c in quoted.chars() {
+        if gives_orders(c) {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 fn json_line(level: &TracingLevel, fields: Fields) -> String {
@@ -166,9 +191,13 @@ fn json_line(level: &TracingLevel, fields: Fields) -> String {
         line,
         "{{\"time\":\"{}\",\"level\":\"{level}\",\"message\":{}",
         now(),
-        Value::String(fields.message)
+        json_text(fields.message)
     );
     for (name, value) in fields.rest {
+        let value = match value {
+            Value::String(text) => json_text(text),
+            other => other.to_string(),
+        };
         let _ = write!(line, ",{}:{value}", Value::String(name));
     }
     line.push_str("}\n");
@@ -192,4 +221,26 @@ fn text_line(level: &TracingLevel, fields: Fields) -> String {
     }
     line.push('\n');
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_control_character_reaches_a_terminal_and_the_json_says_the_same() {
+        let text = "a\n\u{1b}[31m\u{7f}\u{9b}31m\u{202e}\u{2066}é\"";
+        let told = json_text(text.into());
+        assert!(told.chars().all(|c| c.is_ascii_graphic() || c == 'é'), "{told}");
+        assert_eq!(serde_json::from_str::<String>(&told).unwrap(), text);
+        assert_eq!(json_text("plain é".into()), "\"plain é\"");
+    }
+
+    #[test]
+    fn a_secret_across_the_cut_is_redacted_first() {
+        let text = format!("{}fg_{}", "x".repeat(MAX_VALUE_BYTES - 8), "S".repeat(40));
+        let told = tellable(&text);
+        assert!(!told.contains("SSS") && told.len() <= MAX_VALUE_BYTES + '…'.len_utf8(), "{told}");
+        assert_eq!(tellable(&"é".repeat(MAX_VALUE_BYTES)).chars().count(), MAX_VALUE_BYTES / 2 + 1);
+    }
 }

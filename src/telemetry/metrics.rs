@@ -17,6 +17,9 @@ use crate::policy::{Reason, RouteTable};
 /// Above this many tokens the series of each token are left out.
 const MAX_TOKENS_WITH_SERIES: usize = 10_000;
 
+/// The action of requests to the admin API that came without a right key.
+pub const WITHOUT_KEY: &str = "without_key";
+
 /// Every metric of the process.
 pub struct Metrics {
     registry: Registry,
@@ -39,6 +42,7 @@ pub struct Metrics {
     last_reload: IntGaugeVec,
     policy_info: IntGaugeVec,
     streams_ended: IntCounterVec,
+    admin_requests: IntCounterVec,
     settings_in_force: IntGauge,
     /// Open client connections.
     pub connections: IntGauge,
@@ -136,6 +140,8 @@ impl Metrics {
                 &["namespace", "generation"])?,
             streams_ended: table.counters("faregate_streams_ended_total",
                 "Responses and upgraded connections that the gate ended.", &["namespace", "why"])?,
+            admin_requests: table.counters("faregate_admin_requests_total",
+                "Requests to the admin API and the token page.", &["action", "code"])?,
             connections: table.gauge("faregate_connections", "Open client connections.")?,
             settings_in_force: table.gauge(
                 "faregate_settings_reload_successful",
@@ -151,6 +157,10 @@ impl Metrics {
         )?;
         build.set(1);
         metrics.settings_in_force(true);
+        // There from the start, at 0, so that the first wrong key is seen as a change.
+        for code in ["401", "429"] {
+            metrics.admin_requests.with_label_values(&[WITHOUT_KEY, code]);
+        }
         metrics.registry.register(Box::new(build))?;
         let process = prometheus::process_collector::ProcessCollector::for_self();
         metrics.registry.register(Box::new(process))?;
@@ -258,6 +268,12 @@ impl Metrics {
     /// Tells that the file is what is in force again, though nothing had to be loaded.
     pub fn policy_agrees(&self, namespace: &str) {
         self.reload_successful.with_label_values(&[namespace]).set(1);
+    }
+
+    /// Counts an answer of the admin API or the token page. The actions are a closed list of the
+    /// program's, never what a request says.
+    pub fn admin_answered(&self, action: &'static str, code: u16) {
+        self.admin_requests.with_label_values(&[action, code.to_string().as_str()]).inc();
     }
 
     /// All metrics as text.
@@ -398,4 +414,28 @@ fn seconds() -> Vec<f64> {
         0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
         300.0,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_the_admin_api_are_counted_by_action_and_code() {
+        let metrics = Metrics::new(false).unwrap();
+        metrics.admin_answered("issue", 201);
+        metrics.admin_answered("issue", 201);
+        metrics.admin_answered(WITHOUT_KEY, 401);
+        let told = metrics.exposition(exposition::Form::Prometheus);
+        let lines: Vec<&str> =
+            told.lines().filter(|line| line.starts_with("faregate_admin_requests_total")).collect();
+        assert_eq!(
+            lines,
+            [
+                "faregate_admin_requests_total{action=\"issue\",code=\"201\"} 2",
+                "faregate_admin_requests_total{action=\"without_key\",code=\"401\"} 1",
+                "faregate_admin_requests_total{action=\"without_key\",code=\"429\"} 0",
+            ]
+        );
+    }
 }

@@ -21,6 +21,11 @@ pub struct TokenUsage {
     pub last_used: AtomicI64,
     /// Requests that came with the secret before the last regeneration.
     pub previous_secret: AtomicU64,
+    /// When the secret before the last regeneration was last used, in seconds since 1970; 0: never.
+    pub previous_last_used: AtomicI64,
+    /// The end of that secret's grace, in seconds since 1970; 0: there is no such secret. Another
+    /// end means another secret.
+    pub previous_valid_until: AtomicI64,
     /// When it expires, in seconds since 1970; 0: never.
     pub expires_at: AtomicI64,
 }
@@ -32,7 +37,15 @@ impl TokenUsage {
         self.last_used.store(now.0, Ordering::Relaxed);
         if by_previous_secret {
             self.previous_secret.fetch_add(1, Ordering::Relaxed);
+            self.previous_last_used.store(now.0, Ordering::Relaxed);
         }
+    }
+
+    /// Whether any request came with the token.
+    pub(super) fn has_any(&self) -> bool {
+        [&self.allowed, &self.denied, &self.would_deny]
+            .into_iter()
+            .any(|count| count.load(Ordering::Relaxed) > 0)
     }
 }
 
@@ -54,6 +67,10 @@ impl UsageTable {
                 let usage = Arc::clone(&self.tokens.entry(key).or_default());
                 let end = token.expires_at.map_or(0, |end| end.0);
                 usage.expires_at.store(end, Ordering::Relaxed);
+                let grace = token.previous_valid_until.map_or(0, |end| end.0);
+                if usage.previous_valid_until.swap(grace, Ordering::Relaxed) != grace {
+                    usage.previous_last_used.store(0, Ordering::Relaxed);
+                }
                 usage
             })
             .collect();
@@ -75,6 +92,21 @@ impl UsageTable {
         self.tokens.is_empty()
     }
 
+    /// The use of one token.
+    pub(super) fn of_token(&self, namespace: &Arc<str>, id: TokenId) -> Option<Arc<TokenUsage>> {
+        self.tokens.get(&(Arc::clone(namespace), id)).map(|usage| Arc::clone(&usage))
+    }
+
+    /// The tokens of a namespace with their use, in no order.
+    pub(super) fn of_namespace(&self, namespace: &str) -> Vec<(TokenId, Arc<TokenUsage>)> {
+        // Taken out first: nothing is done while a part of the table is locked.
+        self.tokens
+            .iter()
+            .filter(|entry| &*entry.key().0 == namespace)
+            .map(|entry| (entry.key().1.clone(), Arc::clone(entry.value())))
+            .collect()
+    }
+
     /// Every token with its use, by namespace and id.
     #[must_use]
     pub fn all(&self) -> Vec<(Arc<str>, TokenId, Arc<TokenUsage>)> {
@@ -88,5 +120,45 @@ impl UsageTable {
             .collect();
         all.sort_by(|one, other| (&one.0, &one.1).cmp(&(&other.0, &other.1)));
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Rules, compile};
+    use crate::strict_toml::read_token_file;
+
+    fn policy(previous: &str) -> Policy {
+        let hash = |of: &str| format!("blake3:{}", blake3::hash(of.as_bytes()));
+        let previous = match previous {
+            "" => String::new(),
+            until => format!("previous = {{ hash = \"{}\", valid_until = {until} }}\n", hash("b")),
+        };
+        let text =
+            format!("version = 1\n[[token]]\nid = \"a\"\nhash = \"{}\"\n{previous}", hash("a"));
+        let document = read_token_file(&text).unwrap();
+        compile(&document, Arc::new(Rules::default())).ok().unwrap().policy
+    }
+
+    #[test]
+    fn the_last_use_of_a_previous_secret_is_that_of_this_one() {
+        let table = UsageTable::default();
+        let namespace: Arc<str> = "default".into();
+        let adopt = |previous| table.adopt(&namespace, &policy(previous)).remove(0);
+        let last = |usage: &TokenUsage| usage.previous_last_used.load(Ordering::Relaxed);
+
+        let usage = adopt("2030-01-01T00:00:00Z");
+        usage.count_allowed(Moment(7), false);
+        assert_eq!(last(&usage), 0);
+        usage.count_allowed(Moment(8), true);
+        usage.count_allowed(Moment(9), false);
+        assert_eq!((last(&usage), usage.last_used.load(Ordering::Relaxed)), (8, 9));
+
+        assert_eq!(last(&adopt("2030-01-01T00:00:00Z")), 8);
+        assert_eq!(last(&adopt("2030-01-02T00:00:00Z")), 0);
+        usage.count_allowed(Moment(10), true);
+        assert_eq!(last(&adopt("")), 0);
+        assert_eq!(usage.previous_secret.load(Ordering::Relaxed), 2);
     }
 }
