@@ -116,13 +116,16 @@ version = 1
 ";
 
 fn settings_text(model_server: SocketAddr) -> String {
-    let [data, ops] = [8080, 9902].map(free_address);
+    let [data, admin, ops] = [8080, 9901, 9902].map(free_address);
     format!(
         "\
 # Made by `faregate demo`: the iris classifier behind the gate.
 
 [data]
 listen = \"{data}\"
+
+[admin]
+listen = \"{admin}\"
 
 [ops]
 listen = \"{ops}\"
@@ -169,20 +172,24 @@ impl Demo {
 
 fn tell(open: &Open, settings: &Path, admin_key: &str, token: &str) -> std::io::Result<()> {
     let (data, ops, folder) = (open.data, open.ops, settings.parent().unwrap_or(Path::new(".")));
+    let page = open.admin.map_or_else(String::new, |address| format!("http://{address}"));
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
         "\
 The gate stands before a model server with one model, the iris classifier.
 
+  Token page            {page}
+  Administrator key     {admin_key}
+
   Clients               http://{data}
+  Token                 {token}
   Probes and metrics    http://{ops}
   Settings and tokens   {folder}
-  Administrator key     {admin_key}  (for the admin API of a later version)
-  Token                 {token}
 
-The token is for the models `iris*` and the group `model-evaluation`; it and the key are shown
-only now. Paste these lines into another terminal:
+Open the token page and sign in with the administrator key: there you issue, regenerate and delete
+tokens. The token above is for the models `iris*` and the group `model-evaluation`; it and the key
+are shown only now. Paste these lines into another terminal:
 
 # what the model takes and gives
 curl -H 'Authorization: Bearer {token}' http://{data}/iris/describe
@@ -195,6 +202,9 @@ curl -i http://{data}/iris/describe
 
 # another model than the token is for: refused (403)
 curl -i -H 'Authorization: Bearer {token}' http://{data}/fraud/describe
+
+# a token of your own, as the page makes it
+curl -H 'Authorization: Bearer {admin_key}' -H 'Content-Type: application/json' -d '{{\"name\":\"mine\",\"resources\":[\"iris*\"],\"groups\":[\"model-evaluation\"],\"expires_in\":\"90d\"}}' {page}/api/v1/namespaces/default/tokens
 
 # what the gate counted
 curl http://{ops}/metrics

@@ -26,6 +26,7 @@ pub mod wire;
 pub mod live;
 
 // The planes.
+pub mod admin;
 pub mod proxy;
 
 // The assembly.

@@ -43,8 +43,8 @@ use flight::{Flight, Flights};
 use outcome::Outcome;
 use pool::{Call, Pools};
 use refusing::{Refused, Refusing, refuse};
-pub use relay::GateBody;
 use relay::OutBody;
+pub use relay::{GateBody, discard};
 use switch::Switch;
 
 /// The realm before a namespace is known.
@@ -176,7 +176,7 @@ impl Proxy {
         };
         let (parts, body) = request.into_parts();
         let version = parts.version;
-        let request_id = request_id(&parts.headers);
+        let request_id = headers::request_id(&parts.headers);
         let metrics = Arc::clone(&self.shared.metrics);
         let outcome =
             Outcome::new(started, client.peer, &parts, request_id.clone(), access, metrics);
@@ -360,19 +360,6 @@ impl Drop for Load {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn request_id(headers: &http::HeaderMap) -> HeaderValue {
-    if let Some(id) = headers::sane_request_id(headers) {
-        return id.clone();
-    }
-    let mut digits = [0u8; 32];
-    for (place, byte) in fastrand::u128(..).to_be_bytes().into_iter().enumerate() {
-        digits[place * 2] = b"0123456789abcdef"[usize::from(byte >> 4)];
-        digits[place * 2 + 1] = b"0123456789abcdef"[usize::from(byte & 15)];
-    }
-    let id = bytes::Bytes::copy_from_slice(&digits);
-    HeaderValue::from_maybe_shared(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 
 /// hyper refuses any other coding as the last one, but lets `gzip, chunked` and two lines pass.

@@ -1,5 +1,6 @@
 //! Listeners: the data plane's, which hands connections to the workers, and the one for probes.
 
+pub mod admin;
 mod connection;
 pub mod ops;
 pub mod tls;
@@ -37,6 +38,13 @@ pub struct ListenError {
 /// # Errors
 /// When the address is taken, is not this machine's, or may not be used.
 pub fn listen(listener: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
+    bind(listener, address).and_then(|socket| {
+        TcpListener::from_std(socket).map_err(|error| ListenError { listener, address, error })
+    })
+}
+
+/// As [`listen`], outside of a runtime.
+fn bind(listener: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
     let open = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not wait for the last minute's connections.
@@ -44,7 +52,7 @@ pub fn listen(listener: &'static str, address: SocketAddr) -> Result<TcpListener
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        let opened = TcpListener::from_std(socket.into())?;
+        let opened: std::net::TcpListener = socket.into();
         let address = opened.local_addr()?;
         Ok((opened, address))
     };

@@ -10,8 +10,7 @@ use crate::policy::amend;
 
 /// Issue, list and delete administrator keys, in the token file.
 ///
-/// An administrator key opens the admin API of one namespace, which this version does not serve yet.
-/// It calls no model.
+/// An administrator key opens the admin API and the token page of one namespace. It calls no model.
 #[derive(Args)]
 #[command(arg_required_else_help = true, subcommand_required = true)]
 pub(super) struct AdminKey {

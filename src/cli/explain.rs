@@ -2,13 +2,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde::Serialize;
 
 use super::moment;
 use super::output::{self, Cell, Failure, Outcome, Table};
-use super::routes::RouteView;
 use super::target::Target;
-use crate::policy::{Ask, Caller, Decision, Policy, Reason, RequestPath, Step};
+use crate::admin::explanation::{Explained, Question, explained, is_method};
 
 /// Say whether a request would be allowed, and which rule decides.
 ///
@@ -43,22 +41,6 @@ pub(super) struct Explain {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Answer<'r> {
-    allowed: bool,
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    would_deny: Option<&'static str>,
-    route: Option<RouteView<'r>>,
-    steps: Vec<StepView>,
-}
-
-#[derive(Serialize)]
-struct StepView {
-    rule: &'static str,
-    found: String,
-}
-
 impl Explain {
     pub(super) fn run(self) -> Outcome {
         let opened = self.target.open()?;
@@ -70,7 +52,13 @@ impl Explain {
             output::note("No rule of this version reads headers or bodies; they change nothing.");
         }
         let policy = opened.load()?.policy;
-        let answer = self.answer(&policy)?;
+        let question = Question {
+            token_id: &self.token_id,
+            method: &self.method,
+            path: &self.path,
+            now: moment::now()?,
+        };
+        let answer = explained(&policy, &question);
         if self.json {
             output::print_json(&answer)?;
         } else {
@@ -78,49 +66,9 @@ impl Explain {
         }
         Ok(ExitCode::SUCCESS)
     }
-
-    fn answer<'p>(&self, policy: &'p Policy) -> Result<Answer<'p>, Failure> {
-        let refused = |reason: &'static str, rule, found: String| Answer {
-            allowed: false,
-            reason,
-            would_deny: None,
-            route: None,
-            steps: vec![StepView { rule, found }],
-        };
-        if matches!(self.method.as_str(), "CONNECT" | "TRACE") {
-            let found = format!("`{}` is never forwarded (405)", self.method);
-            return Ok(refused("method_not_allowed", "method", found));
-        }
-        let (path, query) = match self.path.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (self.path.as_str(), None),
-        };
-        let path = match RequestPath::parse(path) {
-            Ok(path) => path,
-            Err(error) => return Ok(refused(Reason::BadPath.as_str(), "path", error.to_string())),
-        };
-        let caller = Caller::Known(&self.token_id);
-        let ask = Ask { method: &self.method, path, query, caller, now: moment::now()? };
-        let explanation = policy.explain(&ask);
-        let (reason, would_deny) = match &explanation.decision {
-            Decision::Allow(permit) => ("allowed", permit.would_deny().map(Reason::as_str)),
-            Decision::Deny(denial) => (denial.reason.as_str(), None),
-        };
-        Ok(Answer {
-            allowed: reason == "allowed",
-            reason,
-            would_deny,
-            route: explanation.route.map(RouteView::new),
-            steps: explanation
-                .steps
-                .into_iter()
-                .map(|Step { rule, found }| StepView { rule, found })
-                .collect(),
-        })
-    }
 }
 
-fn told(answer: &Answer<'_>) -> Table {
+fn told(answer: &Explained<'_>) -> Table {
     let mut table = Table::bare();
     let verdict = match (answer.allowed, answer.would_deny) {
         (true, None) => Cell::good("yes"),
@@ -140,9 +88,11 @@ fn told(answer: &Answer<'_>) -> Table {
 }
 
 fn parsed_method(text: &str) -> Result<String, String> {
-    let is_token = !text.is_empty()
-        && text.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_'));
-    if is_token { Ok(text.into()) } else { Err("write a method in upper case, such as GET".into()) }
+    if is_method(text) {
+        Ok(text.into())
+    } else {
+        Err("write a method in upper case, such as GET".into())
+    }
 }
 
 /// Its form is checked, and that is all.

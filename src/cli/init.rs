@@ -76,7 +76,8 @@ impl Init {
              edit {config}, to say where the model server is\n  \
              faregate check{option}\n  \
              faregate token issue{option} --resource 'iris*' --group model-evaluation\n  \
-             faregate serve{option}",
+             faregate serve{option}\n\n\
+             Then open the token page, http://127.0.0.1:9901, and sign in with the key.",
             tokens.display(),
         ));
         Ok(ExitCode::SUCCESS)

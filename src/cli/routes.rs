@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::output::{self, Cell, Outcome, Table};
 use super::target::Target;
+use crate::admin::view::RouteView;
 use crate::policy::{Access, Route};
 
 /// Print the route table in force.
@@ -22,32 +23,6 @@ pub(super) struct Routes {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// A route, as JSON tells it.
-#[derive(Serialize)]
-pub(super) struct RouteView<'r> {
-    methods: Vec<&'r str>,
-    path: &'r str,
-    model: Vec<&'static str>,
-    group: &'r str,
-    profile: &'r str,
-    dialect: &'static str,
-    any_resource: bool,
-}
-
-impl<'r> RouteView<'r> {
-    pub(super) fn new(route: &'r Route) -> Self {
-        Self {
-            methods: route.methods().iter().map(|method| &**method).collect(),
-            path: route.path(),
-            model: route.places().collect(),
-            group: route.access().as_str(),
-            profile: route.origin().as_str(),
-            dialect: route.dialect().as_str(),
-            any_resource: route.any_resource(),
-        }
-    }
 }
 
 #[derive(Serialize)]

@@ -112,7 +112,7 @@ const DISCARDED_TIME: Duration = Duration::from_secs(2);
 
 /// Reads what a refused client still sends, within bounds: many clients lose the answer when the
 /// stream or connection is reset on them while they write.
-pub(super) fn discard(mut body: Incoming) {
+pub fn discard(mut body: Incoming) {
     if body.is_end_stream() {
         return;
     }

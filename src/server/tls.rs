@@ -24,6 +24,12 @@ impl TlsInForce {
     }
 }
 
+/// What clients of the data listener may speak.
+pub const HTTP_2_OR_1: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+/// What clients of the admin listener may speak.
+pub const HTTP_1: &[&[u8]] = &[b"http/1.1"];
+
 /// Certificate files that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", file.display())]
@@ -39,6 +45,7 @@ fn file_error(file: &Path, reason: impl ToString) -> TlsFileError {
 /// Follows the files of a listener.
 pub struct TlsKeeper {
     files: ServerTls,
+    protocols: &'static [&'static [u8]],
     watches: Vec<Watch>,
     in_force: TlsInForce,
     /// What is wrong with the files at present.
@@ -47,19 +54,22 @@ pub struct TlsKeeper {
 }
 
 impl TlsKeeper {
-    /// Reads the files for the first time.
+    /// Reads the files for the first time. `protocols` are offered by ALPN, the best first.
     ///
     /// # Errors
     /// When one is missing or unusable, or the key is not the certificate's.
-    pub fn open(files: &ServerTls) -> Result<Self, TlsFileError> {
+    pub fn open(
+        files: &ServerTls,
+        protocols: &'static [&'static [u8]],
+    ) -> Result<Self, TlsFileError> {
         let mut watches: Vec<Watch> = paths(files).map(|path| Watch::new(path.clone())).collect();
         for watch in &mut watches {
             watch.note();
         }
         let contents = contents(files);
-        let config = server_config(files)?;
+        let config = server_config(files, protocols)?;
         let in_force = TlsInForce(Arc::new(ArcSwap::from_pointee(config)));
-        Ok(Self { files: files.clone(), watches, in_force, failing: None, contents })
+        Ok(Self { files: files.clone(), protocols, watches, in_force, failing: None, contents })
     }
 
     /// What listeners use.
@@ -82,7 +92,7 @@ impl TlsKeeper {
             self.failing = None;
             return;
         }
-        match server_config(&self.files) {
+        match server_config(&self.files, self.protocols) {
             Ok(config) => {
                 self.in_force.0.store(Arc::new(config));
                 self.contents = contents;
@@ -117,7 +127,7 @@ fn contents(files: &ServerTls) -> blake3::Hash {
     hasher.finalize()
 }
 
-fn server_config(files: &ServerTls) -> Result<ServerConfig, TlsFileError> {
+fn server_config(files: &ServerTls, protocols: &[&[u8]]) -> Result<ServerConfig, TlsFileError> {
     let certificates = read_certificates(&files.cert_file)?;
     let key = PrivateKeyDer::from_pem_file(&files.key_file)
         .map_err(|error| file_error(&files.key_file, error))?;
@@ -138,7 +148,7 @@ fn server_config(files: &ServerTls) -> Result<ServerConfig, TlsFileError> {
     let mut config = builder
         .with_single_cert(certificates, key)
         .map_err(|error| file_error(&files.cert_file, error))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
 }
 

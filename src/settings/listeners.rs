@@ -94,12 +94,20 @@ pub(super) fn admin(
         }
     }
     let tls = tls(&mut table, context);
+    if tls.is_none() && !listen.ip().to_canonical().is_loopback() {
+        context.warn(
+            table.line_of("listen").max(table.line()),
+            "administrator keys and new secrets would travel in clear: `[admin]` listens beyond \
+             this machine and has no `tls`",
+            "listen on \"127.0.0.1:9901\", or add `tls = { cert_file = \"tls.crt\", key_file = \
+             \"tls.key\" }`",
+        );
+    }
     let is_stderr = table.is_string("audit_log", "stderr");
     let audit_log = match context.path(&mut table, "audit_log") {
         Some(path) if !is_stderr => AuditLog::File(path),
         _ => AuditLog::Stderr,
     };
-    not_served_yet(context, &table, "[admin]");
     table.finish();
     Some(AdminListener { listen, allowed_hosts, tls, audit_log })
 }

@@ -198,6 +198,21 @@ pub fn sane_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     (sane && lines.next().is_none()).then_some(id)
 }
 
+/// The request's id: the client's if it is sane, else a new one of 32 hexadecimal digits.
+#[must_use]
+pub fn request_id(headers: &HeaderMap) -> HeaderValue {
+    if let Some(id) = sane_request_id(headers) {
+        return id.clone();
+    }
+    let mut digits = [0u8; 32];
+    for (place, byte) in fastrand::u128(..).to_be_bytes().into_iter().enumerate() {
+        digits[place * 2] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        digits[place * 2 + 1] = b"0123456789abcdef"[usize::from(byte & 15)];
+    }
+    let id = bytes::Bytes::copy_from_slice(&digits);
+    HeaderValue::from_maybe_shared(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+}
+
 /// Removes from a response what is between the model server and the gate, and what only the gate
 /// may say.
 pub fn clean_response(headers: &mut HeaderMap) {

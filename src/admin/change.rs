@@ -1,0 +1,227 @@
+//! Changing a token file: on disk and in force on every worker before anybody is told.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderValue};
+use zeroize::Zeroizing;
+
+use super::Admin;
+use super::problem::{Refusal, Stanza};
+use crate::live::{NamespaceInForce, NotInForce, Order, Settlement};
+use crate::policy::Document;
+use crate::policy::amend::{AmendError, Amended, Edit, Entropy};
+use crate::store::file::{Committed, FileStore};
+use crate::store::{Generation, StoreError, stanza};
+use crate::token::Secret;
+
+/// The change that a request asks for. It may be called twice: the second time only to say what
+/// would have been written.
+pub(super) type Change =
+    Box<dyn Fn(&Document) -> Result<(Amended, Option<Secret>), AmendError> + Send>;
+
+/// A change that is in force.
+pub(super) struct Changed {
+    /// The secret that it made.
+    pub(super) secret: Option<Zeroizing<String>>,
+    /// The id of the token it was about.
+    pub(super) token_id: String,
+    /// The state of the file.
+    pub(super) generation: Generation,
+    /// What is odd about the token.
+    pub(super) warnings: Vec<String>,
+}
+
+/// What a commit has come to.
+enum Written {
+    Committed(Box<Committed<(Edit, Option<Secret>)>>),
+    ReadOnly(Box<(StoreError, Edit, Option<Secret>)>),
+}
+
+/// Which state of the file a request insists on (`If-Match`, RFC 9110, section 13.1.1).
+pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<Generation>, Refusal> {
+    let mut lines = headers.get_all(header::IF_MATCH).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    let line = line.to_str().unwrap_or_default().trim();
+    if line == "*" && lines.next().is_none() {
+        return Ok(None);
+    }
+    let tag = line.strip_prefix('"').and_then(|line| line.strip_suffix('"'));
+    match tag {
+        Some(tag) if lines.next().is_none() && !tag.contains('"') => {
+            Generation::parse(tag).map(Some).map_err(|_| overtaken(StatusCode::PRECONDITION_FAILED))
+        }
+        // A weak tag never matches here.
+        None if line.starts_with("W/") => Err(overtaken(StatusCode::PRECONDITION_FAILED)),
+        _ => Err(Refusal::bad_request("`If-Match` is one generation in quotation marks, or `*`.")),
+    }
+}
+
+fn overtaken(status: StatusCode) -> Refusal {
+    let detail = "The token file was changed meanwhile; look at it and try again.";
+    Refusal::new(status, "changed_meanwhile", detail)
+}
+
+/// Random bytes from the operating system, for one change.
+pub(super) fn entropy() -> Result<Entropy, Refusal> {
+    let mut entropy = Entropy { secret: [0; _], id: [0; _] };
+    for bytes in [entropy.secret.as_mut_slice(), entropy.id.as_mut_slice()] {
+        getrandom::fill(bytes).map_err(|error| {
+            tracing::error!(%error, "the system gives no random bytes");
+            internal()
+        })?;
+    }
+    Ok(entropy)
+}
+
+fn internal() -> Refusal {
+    Refusal::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal_error",
+        "Something went wrong here, and the log says what.",
+    )
+}
+
+impl Admin {
+    /// Makes a change. Changes of one namespace are made one after the other.
+    pub(super) async fn change(
+        &self,
+        namespace: &str,
+        seen: Option<Generation>,
+        change: Change,
+    ) -> Result<Changed, Refusal> {
+        let turn = self.turn_of(namespace);
+        let _turn = turn.lock().await;
+        let Some(namespace) = self.live.gate().namespace_named(namespace).cloned() else {
+            return Err(super::no_such_namespace());
+        };
+        let store = FileStore::new(&namespace.site.settings.tokens);
+        let rules = Arc::clone(&namespace.site.settings.rules);
+        // The lock of the file and the disk may take their time.
+        let written = tokio::task::spawn_blocking(move || {
+            let with_edit = |document: &Document| {
+                let (amended, secret) = change(document)?;
+                let edit = amended.edit.clone();
+                Ok((amended, (edit, secret)))
+            };
+            match store.commit(seen.as_ref(), &rules, with_edit) {
+                Ok(committed) => Ok(Written::Committed(Box::new(committed))),
+                Err(error @ StoreError::ReadOnly { .. }) => {
+                    let (edit, secret) = store.rehearse(&rules, &change)?;
+                    Ok(Written::ReadOnly(Box::new((error, edit, secret))))
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .await;
+        let written = match written {
+            Ok(Ok(written)) => written,
+            Ok(Err(error)) => return Err(refused(&error, seen.is_some())),
+            Err(_) => {
+                tracing::error!("a change of a token file panicked");
+                return Err(internal());
+            }
+        };
+        match written {
+            Written::Committed(committed) => self.settled(&namespace, *committed).await,
+            Written::ReadOnly(would_be) => {
+                let (error, edit, secret) = *would_be;
+                let secret = secret.map(Secret::reveal);
+                let detail = format!("{error}; nothing was saved: put the stanza there yourself");
+                let refusal = Refusal::new(StatusCode::CONFLICT, "read_only_store", detail);
+                Err(refusal.with_stanza(Some(Stanza { toml: stanza(&edit), secret })))
+            }
+        }
+    }
+
+    /// Waits until a change is in force.
+    async fn settled(
+        &self,
+        namespace: &NamespaceInForce,
+        committed: Committed<(Edit, Option<Secret>)>,
+    ) -> Result<Changed, Refusal> {
+        let Committed {
+            value: (edit, secret), compiled, generation, replaced, written_after, ..
+        } = committed;
+        let token_id = match edit {
+            Edit::AddToken(entry) | Edit::SetToken(entry) => entry.id.value,
+            Edit::RemoveToken(id) => id,
+            Edit::AddAdmin(_) | Edit::RemoveAdmin(_) => return Err(internal()),
+        };
+        // What was made here stands on no line of the file.
+        let made = compiled.warnings.iter().filter(|warning| warning.line == Some(0));
+        let warnings =
+            made.map(|warning| format!("{}; {}", warning.what, warning.remedy)).collect();
+        let (done, settled) = tokio::sync::oneshot::channel();
+        let order = Order::Settle(Box::new(Settlement {
+            namespace: Arc::clone(namespace.site.metrics.name()),
+            file: namespace.site.settings.tokens.clone(),
+            compiled,
+            generation,
+            replaced,
+            written_after,
+            done: Box::new(move |result| drop(done.send(result))),
+        }));
+        if self.orders.send(order).is_err() {
+            return Err(internal());
+        }
+        match settled.await {
+            Ok(Ok(())) => {
+                let secret = secret.map(Secret::reveal);
+                Ok(Changed { secret, token_id, generation, warnings })
+            }
+            Ok(Err(error)) => Err(not_in_force(&error)),
+            Err(_) => Err(internal()),
+        }
+    }
+}
+
+fn not_in_force(error: &NotInForce) -> Refusal {
+    let detail = format!("The change was written and is not in force: {error}; look at the file.");
+    let refusal = Refusal::new(StatusCode::CONFLICT, "changed_meanwhile", detail);
+    match error {
+        NotInForce::Invalid(error) => refusal.with_file_problems(error.problems()),
+        NotInForce::SettingsChanged | NotInForce::Overtaken => refusal,
+    }
+}
+
+fn refused(error: &StoreError, is_conditional: bool) -> Refusal {
+    let status = match error {
+        StoreError::Amend(AmendError::NoSuchToken(_)) => return super::no_such_token(),
+        StoreError::Amend(AmendError::Expired(_)) => {
+            return Refusal::new(StatusCode::CONFLICT, "expired_token", error.to_string());
+        }
+        StoreError::Amend(AmendError::Grace) => {
+            return Refusal::of_field("grace_period", error.to_string());
+        }
+        StoreError::Amend(AmendError::NoSuchAdmin(_) | AmendError::AdminExists(_)) => {
+            return internal();
+        }
+        StoreError::Refused(problems) => return Refusal::of_problems(problems.clone()),
+        StoreError::Changed { .. } if is_conditional => StatusCode::PRECONDITION_FAILED,
+        StoreError::Changed { .. } => StatusCode::CONFLICT,
+        StoreError::Busy { .. } => {
+            let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string());
+            return refusal.with_header(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        StoreError::Read { .. }
+        | StoreError::NotAFile { .. }
+        | StoreError::WritableByOthers { .. }
+        | StoreError::TooLarge { .. }
+        | StoreError::Invalid { .. } => {
+            let detail = "The token file is not valid at present, so nothing was changed; an \
+                          operator must mend it first.";
+            let refusal = Refusal::new(StatusCode::CONFLICT, "invalid_file", detail);
+            return refusal.with_file_problems(error.problems());
+        }
+        StoreError::ReadOnly { .. } => {
+            return Refusal::new(StatusCode::CONFLICT, "read_only_store", error.to_string());
+        }
+        StoreError::Write { .. } | StoreError::Unsettled { .. } | StoreError::Internal { .. } => {
+            tracing::error!(%error, "a change of a token file failed");
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            return Refusal::new(status, "write_failed", error.to_string());
+        }
+    };
+    overtaken(status)
+}
