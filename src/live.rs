@@ -244,6 +244,9 @@ impl Keeper {
         self.live.swap(Gate::new(namespaces, limits, access));
         (self.barrier)();
         let before = std::mem::replace(&mut self.files, files);
+        let names: Vec<Arc<str>> =
+            self.files.iter().map(|file| Arc::clone(&file.namespace)).collect();
+        self.metrics.usage.keep_namespaces(&names);
         for file in &self.files {
             let before = before.iter().find(|other| other.namespace == file.namespace);
             self.tell_in_force(&file.namespace, before.map(|b| &b.generation), &file.generation);

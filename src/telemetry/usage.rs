@@ -80,6 +80,11 @@ impl UsageTable {
         adopted
     }
 
+    /// Forgets the tokens of all other namespaces: the settings no longer have them.
+    pub fn keep_namespaces(&self, names: &[Arc<str>]) {
+        self.tokens.retain(|(namespace, _), _| names.contains(namespace));
+    }
+
     /// How many tokens are counted.
     #[must_use]
     pub fn len(&self) -> usize {

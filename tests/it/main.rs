@@ -34,3 +34,4 @@ mod targets;
 mod tls;
 mod upgrade;
 mod upstream;
+mod usage_kept;

@@ -1,9 +1,9 @@
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
 use toml_edit::{Key, Value};
 
 use crate::policy::{AdminEntry, Limits, Moment, TokenEntry};
+use crate::settings::rfc3339;
 
 /// The keys of a `[[token]]` table, in the order in which they are written.
 ///
@@ -118,6 +118,6 @@ fn key(text: &str) -> String {
 }
 
 fn moment(at: Moment) -> String {
-    // A moment that no calendar holds is written as a number, which the proof of the edit refuses.
-    Timestamp::from_second(at.0).map_or_else(|_| at.0.to_string(), |time| time.to_string())
+    // What no calendar holds becomes words, which the proof of the edit refuses.
+    rfc3339(at)
 }
