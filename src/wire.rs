@@ -3,5 +3,6 @@
 
 pub mod credential;
 pub mod headers;
+pub mod inspect;
 pub mod refusal;
 pub mod target;
