@@ -18,6 +18,7 @@ mod framing;
 mod golden;
 mod headers;
 mod http2;
+mod inspect;
 mod journey;
 mod law;
 mod layers;

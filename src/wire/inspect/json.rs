@@ -1,12 +1,12 @@
 //! The model that a JSON object names (RFC 8259), found in one pass and without a tree.
 
 mod number;
+mod string;
 
-use memchr::memchr2;
-
-use super::name::{Likeness, decisive_bytes, hex_value, of_member};
+use super::name::{Likeness, decisive_bytes, of_member};
 use super::{Fault, MAX_MODEL_BYTES};
 use number::Number;
+use string::Cut;
 
 /// How deep arrays and objects may nest, the outermost included. As deep as serde_json reads, and
 /// Python's json and Go's encoding/json read deeper.
@@ -82,13 +82,6 @@ enum Role {
     Value,
 }
 
-/// The first bytes of a character, at most three.
-#[derive(Debug, Default)]
-struct Cut {
-    bytes: [u8; 4],
-    length: usize,
-}
-
 impl JsonScan {
     /// Looks for the member of this name.
     #[must_use]
@@ -123,6 +116,9 @@ impl JsonScan {
     /// member is there twice, or another whose name some readers take for its; [`Fault::BadModel`].
     /// A scan that failed goes on to fail.
     pub fn feed(&mut self, piece: &[u8]) -> Result<(), Fault> {
+        if let State::Failed(fault) = self.state {
+            return Err(fault);
+        }
         for block in piece.chunks(BLOCK_BYTES) {
             if let Err(fault) = self.block(block) {
                 self.state = State::Failed(fault);
@@ -149,10 +145,7 @@ impl JsonScan {
             rest = match self.state {
                 State::String => self.string(rest)?,
                 State::Number(number) => self.number(number, rest)?,
-                State::Escape(half) => {
-                    self.escape(byte, half)?;
-                    after
-                }
+                State::Escape(half) => self.escape(rest, half)?,
                 State::Hex(read, value, half) => {
                     self.hex(byte, read, value, half)?;
                     after
@@ -168,7 +161,6 @@ impl JsonScan {
                     self.literal(byte, left)?;
                     after
                 }
-                State::Failed(fault) => return Err(fault),
                 // RFC 8259, section 2: these four and no other white space.
                 _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => after,
                 State::Start => {
@@ -212,7 +204,7 @@ impl JsonScan {
                     }
                     after
                 }
-                State::End => return Err(Fault::BadBody),
+                State::End | State::Failed(_) => return Err(Fault::BadBody),
             };
         }
         Ok(())
@@ -292,109 +284,6 @@ impl JsonScan {
         self.role = role;
         self.text.clear();
         self.state = State::String;
-    }
-
-    /// Reads on in a string, up to its end, an escape, or the end of the block.
-    fn string<'b>(&mut self, rest: &'b [u8]) -> Result<&'b [u8], Fault> {
-        if self.cut.length > 0 {
-            return self.finish_character(rest);
-        }
-        let end = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
-        let (run, after) = rest.split_at(end);
-        self.plain(run)?;
-        let Some((&byte, after)) = after.split_first() else { return Ok(after) };
-        if self.cut.length > 0 {
-            return Err(Fault::BadBody);
-        }
-        if byte == b'"' {
-            self.end_string()?;
-        } else {
-            self.state = State::Escape(None);
-        }
-        Ok(after)
-    }
-
-    /// A part of a string that holds neither `"` nor `\`.
-    fn plain(&mut self, run: &[u8]) -> Result<(), Fault> {
-        // A minimum of all bytes, and not a search: that takes many bytes at a time.
-        if run.iter().fold(u8::MAX, |least, &byte| least.min(byte)) < b' ' {
-            return Err(Fault::BadBody);
-        }
-        match std::str::from_utf8(run) {
-            Ok(_) => self.take(run),
-            Err(error) if error.error_len().is_none() => {
-                let (whole, cut) = run.split_at(error.valid_up_to());
-                self.cut.length = cut.len();
-                self.cut.bytes[..cut.len()].copy_from_slice(cut);
-                self.take(whole)
-            }
-            Err(_) => Err(Fault::BadBody),
-        }
-    }
-
-    /// The rest of a character whose beginning came with the piece before.
-    fn finish_character<'b>(&mut self, mut rest: &'b [u8]) -> Result<&'b [u8], Fault> {
-        while let Some((&byte, after)) = rest.split_first() {
-            rest = after;
-            let Cut { mut bytes, length } = std::mem::take(&mut self.cut);
-            bytes[length] = byte;
-            let character = &bytes[..=length];
-            match std::str::from_utf8(character) {
-                Ok(_) => {
-                    self.take(character)?;
-                    break;
-                }
-                // Never at four bytes: they are a character or none.
-                Err(error) if error.error_len().is_none() => {
-                    self.cut = Cut { bytes, length: length + 1 };
-                }
-                Err(_) => return Err(Fault::BadBody),
-            }
-        }
-        Ok(rest)
-    }
-
-    /// The byte after `\`.
-    fn escape(&mut self, byte: u8, half: Option<u16>) -> Result<(), Fault> {
-        if byte == b'u' {
-            self.state = State::Hex(0, 0, half);
-            return Ok(());
-        }
-        let character = match byte {
-            _ if half.is_some() => return Err(Fault::BadBody),
-            b'"' | b'\\' | b'/' => byte,
-            b'b' => 8,
-            b'f' => 12,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            _ => return Err(Fault::BadBody),
-        };
-        self.state = State::String;
-        self.take(&[character])
-    }
-
-    fn hex(&mut self, byte: u8, read: u8, value: u16, half: Option<u16>) -> Result<(), Fault> {
-        let digit = hex_value(byte).ok_or(Fault::BadBody)?;
-        let value = value << 4 | u16::from(digit);
-        if read < 3 {
-            self.state = State::Hex(read + 1, value, half);
-            return Ok(());
-        }
-        let units = [half.unwrap_or(value), value];
-        let units = if half.is_some() { &units[..] } else { &units[1..] };
-        match char::decode_utf16(units.iter().copied()).next() {
-            Some(Ok(character)) => {
-                self.state = State::String;
-                self.take(character.encode_utf8(&mut [0; 4]).as_bytes())
-            }
-            // A first half, alone so far.
-            Some(Err(error)) if half.is_none() && error.unpaired_surrogate() < 0xDC00 => {
-                self.state = State::SecondHalf(value);
-                Ok(())
-            }
-            _ => Err(Fault::BadBody),
-        }
     }
 
     /// Decoded text of a string.
