@@ -17,7 +17,7 @@ run_tests = $(CARGO) test --locked --no-fail-fast
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint test e2e-tools bench bench-peers image audit
+.PHONY: help run check lint test e2e-tools bench bench-peers fuzz image audit
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,6 +45,9 @@ bench: ## the cost of a decision, of reading a body, of a refusal
 
 bench-peers: ## the gate beside other gateways under the same load
 	benches/peers/run
+
+fuzz: ## damaged input for every reader, FUZZ_SECONDS (60) each
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) $(CARGO) test --locked --test fuzz -- --nocapture
 
 image: ## builds the container image with buildah, then runs it
 	tests/image/build-and-run $(target)/image

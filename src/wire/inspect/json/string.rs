@@ -2,9 +2,9 @@
 
 use memchr::memchr2;
 
-use super::{JsonScan, State};
-use crate::wire::inspect::Fault;
+use super::{JsonScan, Role, State};
 use crate::wire::inspect::name::hex_value;
+use crate::wire::inspect::{Fault, MAX_MODEL_BYTES};
 
 /// The first bytes of a character, at most three.
 #[derive(Debug, Default)]
@@ -19,20 +19,30 @@ impl JsonScan {
         if self.cut.length > 0 {
             return self.finish_character(rest);
         }
+        // Of a model no more than what is too long, so that the fault that comes first is told,
+        // however the body is cut.
+        let room = match self.role {
+            Role::Model => MAX_MODEL_BYTES + 1 - self.text.len(),
+            Role::TopName | Role::Name | Role::Value => usize::MAX,
+        };
+        let window = &rest[..rest.len().min(room)];
         // Most names and many values are short and ASCII: a search would cost more than it saves.
         let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..b' ' | 0x80..);
-        let short = rest.iter().take(8).position(is_special);
+        let short = window.iter().take(8).position(is_special);
         let end = match short {
-            Some(end) if matches!(rest[end], b'"' | b'\\') => {
-                self.take(&rest[..end])?;
+            Some(end) if matches!(window[end], b'"' | b'\\') => {
+                self.take(&window[..end])?;
                 end
             }
             _ => {
-                let end = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
-                self.plain(&rest[..end])?;
+                let end = memchr2(b'"', b'\\', window).unwrap_or(window.len());
+                self.plain(&window[..end])?;
                 end
             }
         };
+        if end == window.len() {
+            return Ok(&rest[end..]);
+        }
         let Some((&byte, after)) = rest[end..].split_first() else { return Ok(&[]) };
         if self.cut.length > 0 {
             return Err(Fault::BadBody);

@@ -245,6 +245,13 @@ fn what_is_kept_is_bounded() {
     assert_eq!(read(named(&r"\u0078".repeat(MAX_MODEL_BYTES)).as_bytes()), Ok(Some(longest)));
     assert_eq!(read(named(&"é".repeat(MAX_MODEL_BYTES / 2 + 1)).as_bytes()), Err(BadModel));
 
+    // What comes first is told, however the body is cut: too long, or no text.
+    let at =
+        |place: usize, bad: &str| named(&format!("{}{bad}{}", "x".repeat(place), "x".repeat(300)));
+    assert_eq!(read(at(256, "\n").as_bytes()), Err(BadBody));
+    assert_eq!(read(at(257, "\n").as_bytes()), Err(BadModel));
+    assert_eq!(read(at(255, "€\n").as_bytes()), Err(BadModel));
+
     let mut scan = JsonScan::new("model");
     scan.feed(b"{\"").unwrap();
     for _ in 0..1_000 {
