@@ -28,7 +28,7 @@ use crate::telemetry::audit::{Audit, AuditError};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::usage_file::{UsageFile, UsageSaver};
-use follower::{Fixed, Follower, SettingsFile, log_warning};
+use follower::{Fixed, Follower, SettingsFile};
 
 /// How often endpoints that do not answer are tried.
 const PROBE: Duration = Duration::from_millis(500);
@@ -87,9 +87,7 @@ fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
     let read = Settings::read(config)?;
     let settings = read.settings;
     let _logging = logging::start(&settings.log);
-    for warning in &read.warnings {
-        log_warning(config, warning);
-    }
+    logging::tell_warnings(config, &read.warnings);
     let fixed = Fixed::of(&settings);
     let metrics = Arc::new(Metrics::new(settings.ops.token_series)?);
     let (mut keeper, _) = Keeper::open(settings, Arc::clone(&metrics))?;

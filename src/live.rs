@@ -11,6 +11,7 @@ use crate::policy::{Compiled, Moment, Policy, Problem};
 use crate::settings::{AccessLog, HostPattern, Limits, Namespace, Settings};
 use crate::store::file::{FileStore, Snapshot};
 use crate::store::{Generation, StoreError};
+use crate::telemetry::logging;
 use crate::telemetry::metrics::{Metrics, NamespaceMetrics};
 use crate::telemetry::usage::TokenUsage;
 use crate::upstream::Upstream;
@@ -326,7 +327,7 @@ impl Keeper {
         let Some(before) = gate.namespace_named(&file.namespace) else { return };
         let site = Arc::clone(&before.site);
         warnings.extend(compiled.warnings);
-        log_warnings(&warnings, &file.store);
+        logging::tell_warnings(file.store.path(), &warnings);
         let next = in_force(&site, compiled.policy, generation, &self.metrics);
         let next = Arc::new(next);
         let namespaces = gate
@@ -372,18 +373,6 @@ impl Keeper {
     }
 }
 
-fn log_warnings(warnings: &[Problem], store: &FileStore) {
-    for warning in warnings {
-        tracing::warn!(
-            file = %store.path().display(),
-            line = warning.line.unwrap_or_default() as u64,
-            remedy = warning.remedy,
-            "{}",
-            warning.what
-        );
-    }
-}
-
 type AllLoaded = (Vec<Arc<NamespaceInForce>>, Vec<TokenFile>, Vec<Problem>);
 
 fn load_all(settings: Vec<Namespace>, metrics: &Arc<Metrics>) -> Result<AllLoaded, LoadError> {
@@ -404,7 +393,7 @@ fn load_all(settings: Vec<Namespace>, metrics: &Arc<Metrics>) -> Result<AllLoade
     for (site, store, watch, snapshot, compiled, read_at) in judged {
         let next = in_force(&site, compiled.policy, snapshot.generation, metrics);
         let more: Vec<Problem> = snapshot.warnings.into_iter().chain(compiled.warnings).collect();
-        log_warnings(&more, &store);
+        logging::tell_warnings(store.path(), &more);
         warnings.extend(more);
         files.push(TokenFile {
             namespace: Arc::clone(site.metrics.name()),

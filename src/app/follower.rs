@@ -132,9 +132,7 @@ impl Follower {
         }
         let taken = match Settings::read(&file.path) {
             Ok(read) => {
-                for warning in &read.warnings {
-                    log_warning(&file.path, warning);
-                }
+                logging::tell_warnings(&file.path, &read.warnings);
                 let fixed = Fixed::of(&read.settings);
                 let log = read.settings.log;
                 match self.keeper.replace(read.settings) {
@@ -197,14 +195,4 @@ impl SettingsFile {
 
 fn content_of(path: &Path) -> Option<blake3::Hash> {
     std::fs::read(path).ok().map(|bytes| blake3::hash(&bytes))
-}
-
-pub(super) fn log_warning(file: &Path, warning: &crate::policy::Problem) {
-    tracing::warn!(
-        file = %file.display(),
-        line = warning.line.unwrap_or_default() as u64,
-        remedy = warning.remedy,
-        "{}",
-        warning.what
-    );
 }

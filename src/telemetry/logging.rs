@@ -5,6 +5,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use serde_json::{Map, Value};
@@ -14,6 +15,7 @@ use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuar
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 
+use crate::policy::Problem;
 use crate::settings::{Level, Log, LogFormat};
 use crate::token::redact;
 
@@ -51,6 +53,19 @@ pub fn apply(log: &Log) {
     };
     LEVEL.store(level, Ordering::Relaxed);
     AS_TEXT.store(log.format == LogFormat::Text, Ordering::Relaxed);
+}
+
+/// Tells what is odd in a file, though not wrong.
+pub fn tell_warnings(file: &Path, warnings: &[Problem]) {
+    for warning in warnings {
+        tracing::warn!(
+            file = %file.display(),
+            line = warning.line.unwrap_or_default() as u64,
+            remedy = warning.remedy,
+            "{}",
+            warning.what
+        );
+    }
 }
 
 struct Lines {
