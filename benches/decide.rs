@@ -55,9 +55,7 @@ fn rules() -> Arc<Rules> {
         methods: methods.iter().map(|&method| method.into()).collect(),
         path: path.into(),
         group: group.into(),
-        model: None,
-        dialect: None,
-        any_resource: false,
+        ..RouteSpec::default()
     };
     let mut routes = RouteTable::new();
     for spec in [
@@ -138,7 +136,7 @@ fn decisions(criterion: &mut Criterion) {
 fn reason(decision: Decision) -> Reason {
     match decision {
         Decision::Deny(denial) => denial.reason,
-        Decision::Allow(_) => panic!("it was meant to be refused"),
+        Decision::Allow(_) | Decision::Inspect(_) => panic!("it was meant to be refused"),
     }
 }
 

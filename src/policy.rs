@@ -1,7 +1,8 @@
 //! The law: who may ask what of which model. Pure: the same policy and the same question give the
 //! same answer; it knows no HTTP library, file, clock or randomness.
 //!
-//! The way in is [`Policy::decide`], the way to make a policy is [`compile`] on a [`Document`],
+//! The way in is [`Policy::decide`] (and [`Policy::decide_with`], where the model is named in a body,
+//! which the law does not read itself), the way to make a policy is [`compile`] on a [`Document`],
 //! the way to change one is a function of [`amend`] on a document.
 
 pub mod amend;
@@ -21,7 +22,10 @@ mod route;
 mod token_state;
 
 pub use compile::{Compiled, Policy, Rules, compile};
-pub use decision::{Ask, Caller, Decision, Denial, Grant, Permit, SecretUsed, TokenIndex};
+pub use decision::{
+    Ask, BodyFault, BodyModel, Caller, Decision, Denial, Grant, Inspection, MessageDecision,
+    Permit, SecretUsed, TokenIndex,
+};
 pub use document::{
     AdminEntry, Document, Limits, MAX_NAME_CHARS, Moment, Placed, Previous, TokenEntry,
 };
@@ -33,6 +37,7 @@ pub use pattern::{Pattern, PatternError};
 pub use problem::{Problem, Problems};
 pub use reason::Reason;
 pub use route::{
-    Access, Dialect, Origin, Place, Route, RouteError, RouteMatch, RouteSpec, RouteTable,
+    Access, BodyForm, Dialect, Field, FieldPath, Filter, Origin, Place, Route, RouteError,
+    RouteMatch, RouteSpec, RouteTable,
 };
 pub use token_state::TokenState;

@@ -266,7 +266,24 @@ impl Proxy {
         let decision = namespace.policy.decide(&ask);
         self.shared.metrics.decision_duration.observe(started.elapsed().as_secs_f64());
         let permit = match decision {
+            // Answers are not cut down here yet, so nobody gets one that has to be.
+            Decision::Allow(permit) if permit.filter().is_some() => {
+                let route = permit.route();
+                let denial = Denial { route, ..Denial::early(Reason::ResourceNotAllowed) };
+                return Err(Refused {
+                    refusal: Refusal::Internal,
+                    ..denied(denial.reason, Some(denial))
+                });
+            }
             Decision::Allow(permit) => permit,
+            // Bodies are not read here yet.
+            Decision::Inspect(inspection) => {
+                let denial = inspection.denied(Reason::BadBody);
+                return Err(Refused {
+                    refusal: Refusal::Internal,
+                    ..denied(denial.reason, Some(denial))
+                });
+            }
             Decision::Deny(denial) => return Err(denied(denial.reason, Some(denial))),
         };
         let (upstream, prefix) = destination(&namespace, &permit, &path).ok_or_else(|| {

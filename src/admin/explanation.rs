@@ -1,10 +1,14 @@
 //! Why a token may or may not do something, for people.
 
+use http::HeaderMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::view::RouteView;
-use crate::policy::{Ask, Caller, Decision, Moment, Policy, Reason, RequestPath, Step};
+use crate::policy::{
+    Ask, BodyModel, Caller, Decision, Moment, Policy, Reason, RequestPath, Route, Step,
+};
+use crate::wire::inspect;
 
 /// A request that nobody made.
 #[derive(Debug, Clone, Copy)]
@@ -15,9 +19,16 @@ pub struct Question<'q> {
     pub method: &'q str,
     /// Its path, with its query if it has one.
     pub path: &'q str,
+    /// What says how its body is to be read; no other header is looked at.
+    pub headers: &'q HeaderMap,
+    /// Its body.
+    pub body: &'q [u8],
     /// When it would come.
     pub now: Moment,
 }
+
+/// The longest body that is read for its model, in bytes: the default of `inspect_body_bytes`.
+const MAX_BODY_BYTES: usize = 8 << 20;
 
 /// What the gate would say to it, and why.
 #[derive(Serialize, ToSchema)]
@@ -69,10 +80,22 @@ pub fn explained<'p>(policy: &'p Policy, question: &Question<'_>) -> Explained<'
     };
     let caller = Caller::Known(question.token_id);
     let ask = Ask { method: question.method, path, query, caller, now: question.now };
-    let explanation = policy.explain(&ask);
+    let mut explanation = policy.explain(&ask, None);
+    let in_body = explanation.route.and_then(Route::in_body);
+    if let (Decision::Inspect(_), Some(form)) = (&explanation.decision, in_body) {
+        let read = inspect::model_in(form, question.headers, question.body, MAX_BODY_BYTES);
+        let found = match &read {
+            Ok(None) => BodyModel::None,
+            Ok(Some(model)) => BodyModel::One(model),
+            Err(fault) => BodyModel::Unclear((*fault).into()),
+        };
+        explanation = policy.explain(&ask, Some(found));
+    }
     let (reason, would_deny) = match &explanation.decision {
         Decision::Allow(permit) => ("allowed", permit.would_deny().map(Reason::as_str)),
         Decision::Deny(denial) => (denial.reason.as_str(), None),
+        // It was answered above.
+        Decision::Inspect(_) => (Reason::ModelUnresolved.as_str(), None),
     };
     Explained {
         allowed: reason == "allowed",

@@ -110,12 +110,12 @@ pub(super) struct ExplainBody {
     /// The path, with its query if it has one.
     #[schema(example = "/iris/eval")]
     pub(super) path: String,
-    /// Further headers. No rule reads them: the credential is the token named above.
-    #[serde(default, rename = "headers")]
-    _headers: BTreeMap<String, String>,
-    /// The body. No rule of this version reads it.
-    #[serde(rename = "body")]
-    _body: Option<String>,
+    /// Its headers. Those that say how the body is to be read count; the credential is the token
+    /// that is named above.
+    #[serde(default)]
+    pub(super) headers: BTreeMap<String, String>,
+    /// Its body, where the model may be named too.
+    pub(super) body: Option<String>,
 }
 
 /// A call that takes no member.

@@ -1,8 +1,9 @@
 //! What may be told of namespaces, and of what a token may do in them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::{Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -120,13 +121,35 @@ pub(super) fn explain(
     namespace: &NamespaceInForce,
     body: &[u8],
 ) -> Result<Response<Body>, Refusal> {
-    let ExplainBody { token_id, method, path, .. } = body::parse(body)?;
+    let ExplainBody { token_id, method, path, headers, body } = body::parse(body)?;
+    let body = body.unwrap_or_default();
+    let headers = header_map(&headers)?;
     if !is_method(&method) {
         return Err(Refusal::of_field("method", "write a method in upper case, such as GET"));
     }
     if namespace.policy.facts(&token_id).is_none() {
         return Err(no_such_token());
     }
-    let question = Question { token_id: &token_id, method: &method, path: &path, now: live::now() };
+    let question = Question {
+        token_id: &token_id,
+        method: &method,
+        path: &path,
+        headers: &headers,
+        body: body.as_bytes(),
+        now: live::now(),
+    };
     Ok(json(StatusCode::OK, &explained(&namespace.policy, &question)))
+}
+
+fn header_map(given: &BTreeMap<String, String>) -> Result<HeaderMap, Refusal> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        let name = HeaderName::try_from(name).ok();
+        let value = HeaderValue::try_from(value).ok();
+        match name.zip(value) {
+            Some((name, value)) => drop(headers.append(name, value)),
+            None => return Err(Refusal::of_field("headers", "one of them is no header")),
+        }
+    }
+    Ok(headers)
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::policy::{Moment, Route, TokenFacts, TokenState};
+use crate::policy::{Filter, Moment, Route, TokenFacts, TokenState};
 use crate::settings::rfc3339;
 use crate::telemetry::usage::TokenUsage;
 
@@ -147,7 +147,10 @@ pub struct RouteView<'r> {
     /// Its path; `{model}` stands for one segment, a last `{rest...}` for any remainder.
     pub path: &'r str,
     /// Where requests name the model.
-    pub model: Vec<&'static str>,
+    pub model: Vec<String>,
+    /// `all`: a request that names no model is about all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unnamed: Option<&'static str>,
     /// The group it asks for, or `public`, or `deny`.
     pub group: &'r str,
     /// The profile it comes from, or `own`.
@@ -156,6 +159,9 @@ pub struct RouteView<'r> {
     pub dialect: &'static str,
     /// Whether a token needs no certain model.
     pub any_resource: bool,
+    /// The list that its answer is, cut down to the models that the token may use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<&'static str>,
 }
 
 impl<'r> RouteView<'r> {
@@ -165,11 +171,13 @@ impl<'r> RouteView<'r> {
         Self {
             methods: route.methods().iter().map(|method| &**method).collect(),
             path: route.path(),
-            model: route.places().collect(),
+            model: route.places().iter().map(ToString::to_string).collect(),
+            unnamed: route.unnamed_is_all().then_some("all"),
             group: route.access().as_str(),
             profile: route.origin().as_str(),
             dialect: route.dialect().as_str(),
             any_resource: route.any_resource(),
+            filter: route.filter().map(Filter::as_str),
         }
     }
 }

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use http::{HeaderName, HeaderValue};
 
 use super::moment;
 use super::output::{self, Cell, Failure, Outcome, Table};
@@ -27,11 +28,11 @@ pub(super) struct Explain {
     /// The request's path, with its query if it has one.
     #[arg(long, value_name = "PATH")]
     path: String,
-    /// A header of the request, `Name: value`; may be given several times. No rule reads headers
-    /// but for the credential, which `--token-id` stands for.
+    /// A header of the request, `Name: value`; may be given several times. Those that say how the
+    /// body is to be read count; `--token-id` stands for the credential.
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parsed_header)]
-    headers: Vec<Header>,
-    /// A file with the body of the request. No rule of this version reads it.
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// A file with the body of the request, which may name the model.
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
     #[command(flatten)]
@@ -44,18 +45,18 @@ pub(super) struct Explain {
 impl Explain {
     pub(super) fn run(self) -> Outcome {
         let opened = self.target.open()?;
-        if let Some(body) = &self.body {
-            std::fs::metadata(body)
-                .map_err(|error| Failure::Message(format!("{}: {error}", body.display())))?;
-        }
-        if self.body.is_some() || !self.headers.is_empty() {
-            output::note("No rule of this version reads headers or bodies; they change nothing.");
-        }
+        let body = match &self.body {
+            None => Vec::new(),
+            Some(file) => std::fs::read(file)
+                .map_err(|error| Failure::Message(format!("{}: {error}", file.display())))?,
+        };
         let policy = opened.load()?.policy;
         let question = Question {
             token_id: &self.token_id,
             method: &self.method,
             path: &self.path,
+            headers: &self.headers.into_iter().collect(),
+            body: &body,
             now: moment::now()?,
         };
         let answer = explained(&policy, &question);
@@ -95,13 +96,9 @@ fn parsed_method(text: &str) -> Result<String, String> {
     }
 }
 
-/// Its form is checked, and that is all.
-#[derive(Clone)]
-struct Header;
-
-fn parsed_header(text: &str) -> Result<Header, String> {
-    match text.split_once(':') {
-        Some((name, _)) if !name.trim().is_empty() => Ok(Header),
-        _ => Err("write it as 'Name: value'".into()),
-    }
+fn parsed_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let parts = text.split_once(':');
+    let header = parts
+        .and_then(|(name, value)| Some((name.trim().parse().ok()?, value.trim().parse().ok()?)));
+    header.ok_or_else(|| "write it as 'Name: value'".into())
 }

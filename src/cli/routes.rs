@@ -75,9 +75,10 @@ impl Routes {
 
 /// Where the model is named; a route without one asks for the pattern `*`, unless it says otherwise.
 fn model_cell(route: &Route) -> Cell {
-    let places: Vec<&str> = route.places().collect();
+    let places: Vec<String> = route.places().iter().map(ToString::to_string).collect();
     match (places.is_empty(), route.access()) {
         (false, _) => Cell::plain(places.join(",")),
+        (true, Access::Group(_)) if route.filter().is_some() => Cell::faint("no model: filtered"),
         (true, Access::Group(_)) if route.any_resource() => Cell::faint("no model"),
         (true, Access::Group(_)) => Cell::faint("no model: asks for *"),
         (true, Access::Public | Access::Deny) => Cell::faint("-"),

@@ -1,11 +1,20 @@
-use super::compile::{Holder, Policy, Rules, Token};
+mod grant;
+mod identity;
+mod named;
+
+use std::sync::Arc;
+
+use super::compile::{Policy, Rules, Token};
 use super::document::Moment;
 use super::explanation::{Explanation, Nobody, Witness};
-use super::model::{self, ModelId, QueryModel};
+use super::model::ModelId;
 use super::path::RequestPath;
 use super::reason::Reason;
-use super::route::{Access, Place, Route, RouteMatch};
+use super::route::{Access, Filter, Route, RouteMatch};
 use crate::token::{Digest, Presented, TokenId};
+pub use grant::{Grant, MessageDecision};
+use named::Inspected;
+pub use named::{BodyFault, BodyModel};
 
 /// A question to the law: who asks to do what.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +55,8 @@ pub enum Caller<'r> {
 pub enum Decision {
     /// Forward it.
     Allow(Permit),
+    /// The route's model may be named in the body: read it, then ask [`Policy::decide_with`].
+    Inspect(Inspection),
     /// Refuse it.
     Deny(Denial),
 }
@@ -92,8 +103,38 @@ impl Denial {
     }
 }
 
-/// The right to forward one request. Only [`Policy::decide`] makes one, and forwarding takes it by
-/// value: who forgets to ask the law cannot call a model server.
+/// The law has no objection so far, but cannot answer before the body was looked at. It is no right
+/// to forward anything.
+#[derive(Debug)]
+#[must_use]
+pub struct Inspection {
+    rules: Arc<Rules>,
+    route: usize,
+    token: TokenIndex,
+}
+
+impl Inspection {
+    /// The route it took, by its place in the table. [`Route::in_body`] says what to read.
+    #[must_use]
+    pub fn route(&self) -> usize {
+        self.route
+    }
+
+    /// The token it came with, which is known and valid, and has the route's group.
+    #[must_use]
+    pub fn token(&self) -> TokenIndex {
+        self.token
+    }
+
+    /// What a refusal is told with when the body cannot be waited for.
+    #[must_use]
+    pub fn denied(&self, reason: Reason) -> Denial {
+        Denial { reason, route: Some(self.route), token: Some(self.token), model: None }
+    }
+}
+
+/// The right to forward one request. Only the law makes one, in one place, and forwarding takes it
+/// by value: who forgets to ask the law cannot call a model server.
 #[derive(Debug)]
 #[must_use]
 pub struct Permit {
@@ -101,7 +142,10 @@ pub struct Permit {
     token: Option<(TokenIndex, SecretUsed)>,
     digest: Option<Digest>,
     model: Option<ModelId>,
+    /// What path or query name, with which every message of a gRPC call has to agree.
+    outside: Option<Box<str>>,
     would_deny: Option<Reason>,
+    filter: Option<Filter>,
 }
 
 impl Permit {
@@ -141,24 +185,18 @@ impl Permit {
         self.would_deny
     }
 
+    /// The list that its answer is, of which the caller may be shown only the models that
+    /// [`Policy::may_use`] says; none where it may see all of it.
+    #[must_use]
+    pub fn filter(&self) -> Option<Filter> {
+        self.filter
+    }
+
     /// What a later policy is asked about a request that is still running.
     #[must_use]
     pub fn grant(&self) -> Grant {
-        Grant {
-            route: self.route,
-            digest: self.would_deny.is_none().then_some(self.digest).flatten(),
-            model: self.model.clone(),
-        }
+        Grant::of(self)
     }
-}
-
-/// By what right a running request runs.
-#[derive(Debug, Clone)]
-pub struct Grant {
-    route: Option<usize>,
-    /// None: no token was needed.
-    digest: Option<Digest>,
-    model: Option<ModelId>,
 }
 
 /// What is known of a request while it is judged.
@@ -168,55 +206,58 @@ struct Known {
     token: Option<(TokenIndex, SecretUsed)>,
     digest: Option<Digest>,
     model: Option<ModelId>,
+    outside: Option<Box<str>>,
+    filter: Option<Filter>,
+}
+
+/// Why judging came to a stop.
+enum Stop {
+    Refused(Reason),
+    /// The body has to be read first.
+    ForBody,
+}
+
+impl From<Reason> for Stop {
+    fn from(reason: Reason) -> Self {
+        Self::Refused(reason)
+    }
 }
 
 impl Policy {
-    /// Judges a request: rules 5 to 10 of the decision.
+    /// Judges a request: rules 5 to 10 of the decision. Where the model may be named in the body,
+    /// and nothing else refuses the request, the answer is [`Decision::Inspect`].
     pub fn decide(&self, ask: &Ask<'_>) -> Decision {
-        self.conclude(ask, &mut Nobody)
+        self.conclude(ask, None, &mut Nobody)
     }
 
-    /// Judges as [`Policy::decide`] does, and tells why.
+    /// Judges a request anew, from the first rule on, with what was found in its body. This may be
+    /// a later policy than the one that asked for the inspection; under other routes, or for
+    /// another route, the body may have to be read in another way, and it is asked for again.
+    pub fn decide_with(
+        &self,
+        ask: &Ask<'_>,
+        inspection: Inspection,
+        found: BodyModel<'_>,
+    ) -> Decision {
+        let is_same =
+            |route| Arc::ptr_eq(&inspection.rules, &self.rules) && inspection.route == route;
+        self.conclude(ask, Some(&Inspected { found, is_for: &is_same }), &mut Nobody)
+    }
+
+    /// Judges as [`Policy::decide`] does, and tells why; with `found`, as
+    /// [`Policy::decide_with`] does after it.
     #[must_use]
-    pub fn explain(&self, ask: &Ask<'_>) -> Explanation<'_> {
+    pub fn explain(&self, ask: &Ask<'_>, found: Option<BodyModel<'_>>) -> Explanation<'_> {
         let mut steps = Vec::new();
-        let decision = self.conclude(ask, &mut steps);
+        let inspected = found.map(|found| Inspected { found, is_for: &|_| true });
+        let decision = self.conclude(ask, inspected.as_ref(), &mut steps);
         let route = match &decision {
             Decision::Allow(permit) => permit.route,
+            Decision::Inspect(inspection) => Some(inspection.route),
             Decision::Deny(denial) => denial.route,
         };
         let route = route.and_then(|index| self.rules.routes.routes().get(index));
         Explanation { decision, route, steps }
-    }
-
-    /// Whether a request that was permitted may go on under this policy. Expiry alone does not end
-    /// what runs; the end of a grace period does.
-    #[must_use]
-    pub fn still_grants(&self, grant: &Grant, judged_by: &Rules, now: Moment) -> bool {
-        let Some(digest) = &grant.digest else { return true };
-        let holder = self.secrets.get(digest.bytes()).filter(|holder| holder.digest == *digest);
-        let Some(holder) = holder else { return false };
-        if holder.valid_until.is_some_and(|until| now >= until) {
-            return false;
-        }
-        let Some(token) = self.tokens.get(holder.token as usize) else { return false };
-        let Some(route) = grant.route.and_then(|index| judged_by.routes.routes().get(index)) else {
-            return false;
-        };
-        let group_held = match route.access() {
-            Access::Public => true,
-            Access::Deny => false,
-            Access::Group(group) => token.has_group(group),
-        };
-        group_held && !token.disabled && covers(token, route, grant.model.as_ref())
-    }
-
-    /// When a right ends without any change: the end of a grace period.
-    #[must_use]
-    pub fn grant_until(&self, grant: &Grant) -> Option<Moment> {
-        let digest = grant.digest.as_ref()?;
-        let holder = self.secrets.get(digest.bytes()).filter(|holder| holder.digest == *digest)?;
-        holder.valid_until
     }
 
     /// The id of a token of this policy.
@@ -237,9 +278,35 @@ impl Policy {
         self.tokens.get(token.get()).map_or(&[], |token| &token.groups)
     }
 
-    fn conclude(&self, ask: &Ask<'_>, witness: &mut impl Witness) -> Decision {
+    /// Whether a token may use a model: what a list that is filtered shows of it.
+    #[must_use]
+    pub fn may_use(&self, token: TokenIndex, model: &str) -> bool {
+        self.tokens.get(token.get()).is_some_and(|token| token.may_use(model))
+    }
+
+    fn conclude(
+        &self,
+        ask: &Ask<'_>,
+        inspected: Option<&Inspected<'_>>,
+        witness: &mut impl Witness,
+    ) -> Decision {
         let mut known = Known::default();
-        let refused = self.judge(ask, &mut known, witness).err();
+        let refused = match self.judge(ask, inspected, &mut known, witness) {
+            Ok(()) => None,
+            Err(Stop::Refused(reason)) => Some(reason),
+            Err(Stop::ForBody) => {
+                witness
+                    .saw("body", || "the model may be named in the body: it has to be read".into());
+                // Rules 5 to 8 were kept, so both are known.
+                return match (known.route, known.token) {
+                    (Some(route), Some((token, _))) => {
+                        let rules = Arc::clone(&self.rules);
+                        Decision::Inspect(Inspection { rules, route, token })
+                    }
+                    _ => Decision::Deny(Denial::early(Reason::ModelUnresolved)),
+                };
+            }
+        };
         match refused {
             Some(reason) if self.rules.enforce => Decision::Deny(Denial {
                 reason,
@@ -256,18 +323,22 @@ impl Policy {
                     token: known.token,
                     digest: known.digest,
                     model: known.model,
+                    outside: known.outside,
                     would_deny,
+                    // Where nothing is enforced, answers are not changed either.
+                    filter: known.filter.filter(|_| self.rules.enforce),
                 })
             }
         }
     }
 
-    fn judge<'r>(
+    fn judge(
         &self,
-        ask: &Ask<'r>,
+        ask: &Ask<'_>,
+        inspected: Option<&Inspected<'_>>,
         known: &mut Known,
         witness: &mut impl Witness,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), Stop> {
         let found = self.rules.routes.find(ask.method, &ask.path);
         known.route = found.map(|found| found.index);
         witness.saw("route", || match found {
@@ -285,7 +356,7 @@ impl Policy {
         let RouteMatch { route, .. } = found.ok_or(Reason::NoRoute)?;
         let group = match route.access() {
             Access::Public => return Ok(()),
-            Access::Deny => return Err(Reason::RouteDenied),
+            Access::Deny => return Err(Reason::RouteDenied.into()),
             Access::Group(group) => group,
         };
         let has_group = token.has_group(group);
@@ -294,11 +365,11 @@ impl Policy {
             format!("the token {verb} the group `{group}`")
         });
         if !has_group {
-            return Err(Reason::GroupNotAllowed);
+            return Err(Reason::GroupNotAllowed.into());
         }
-        let model =
-            if route.needs_model() { Some(self.model(ask, found, route, witness)?) } else { None };
-        known.model = model;
+        if let Some(found) = found.filter(|_| route.needs_model()) {
+            known.model = self.model(ask, found, inspected, known, witness)?;
+        }
         let covered = covers(token, route, known.model.as_ref());
         witness.saw("resource", || match (&known.model, covered) {
             (Some(model), true) => format!("a pattern of the token matches `{model}`"),
@@ -307,105 +378,11 @@ impl Policy {
             (None, true) => "the route names no model, and the token has the pattern `*`".into(),
             (None, false) => "the route names no model, so it asks for the pattern `*`".into(),
         });
-        if covered { Ok(()) } else { Err(Reason::ResourceNotAllowed) }
-    }
-
-    fn identify(
-        &self,
-        ask: &Ask<'_>,
-        known: &mut Known,
-        witness: &mut impl Witness,
-    ) -> Result<&Token, Reason> {
-        let outcome = self.holder_of(ask);
-        let (index, valid_until, digest) = match outcome {
-            Ok(holder) => holder,
-            Err(reason) => {
-                witness.saw("token", || match reason {
-                    Reason::NoCredential => "no credential was presented".into(),
-                    _ => "no token is known by this credential or id".into(),
-                });
-                return Err(reason);
-            }
-        };
-        let token = self.tokens.get(index as usize).ok_or(Reason::UnknownToken)?;
-        if let Caller::Secret { user, .. } = ask.caller
-            && !user.is_empty()
-            && user != token.id.as_str()
-        {
-            return Err(Reason::UnknownToken);
+        if !covered {
+            return Err(Reason::ResourceNotAllowed.into());
         }
-        let used = if valid_until.is_some() { SecretUsed::Previous } else { SecretUsed::Current };
-        known.token = Some((TokenIndex(index), used));
-        let refused = if token.disabled {
-            Some(Reason::DisabledToken)
-        } else if token.expires_at.is_some_and(|end| ask.now >= end) {
-            Some(Reason::ExpiredToken)
-        } else if valid_until.is_some_and(|end| ask.now >= end) {
-            // The secret is gone, whoever's it was.
-            Some(Reason::UnknownToken)
-        } else {
-            None
-        };
-        witness.saw("token", || match refused {
-            Some(reason) => format!("`{}` is refused: {}", token.id, reason.as_str()),
-            None => format!("`{}` is known and valid", token.id),
-        });
-        match refused {
-            Some(reason) => Err(reason),
-            None => {
-                known.digest = digest;
-                Ok(token)
-            }
-        }
-    }
-
-    fn holder_of(&self, ask: &Ask<'_>) -> Result<(u32, Option<Moment>, Option<Digest>), Reason> {
-        match ask.caller {
-            Caller::Nobody => Err(Reason::NoCredential),
-            Caller::Secret { secret, .. } => {
-                let Holder { digest, token, valid_until } =
-                    self.holder(secret).ok_or(Reason::UnknownToken)?;
-                Ok((token, valid_until, Some(digest)))
-            }
-            Caller::Known(id) => {
-                let token = self.token_named(id).ok_or(Reason::UnknownToken)?;
-                Ok((token, None, None))
-            }
-        }
-    }
-
-    fn model(
-        &self,
-        ask: &Ask<'_>,
-        found: Option<RouteMatch<'_>>,
-        route: &Route,
-        witness: &mut impl Witness,
-    ) -> Result<ModelId, Reason> {
-        let in_path = found.and_then(|found| found.model_in_path(&ask.path));
-        let in_query = ask.query.map_or(QueryModel::None, model::in_query);
-        let default = self.rules.default_model.as_ref().map(ModelId::as_str);
-        let named = if route.is_about_default_model() { default } else { in_path.as_deref() };
-        let outcome = match (named, &in_query) {
-            (_, QueryModel::Conflict | QueryModel::Unreadable) => Err(Reason::ModelConflict),
-            (Some(named), QueryModel::One(other)) if named != &**other => {
-                Err(Reason::ModelConflict)
-            }
-            (Some(named), _) => Ok(named),
-            (None, _) if route.is_about_default_model() => Err(Reason::ModelUnresolved),
-            (None, QueryModel::One(named)) => Ok(&**named),
-            (None, QueryModel::None) => default.ok_or(Reason::ModelUnresolved),
-        };
-        let outcome = outcome.and_then(|named| ModelId::parse(named).map_err(|_| Reason::BadModel));
-        witness.saw("model", || match &outcome {
-            Ok(model) => format!("the request is about `{model}`"),
-            Err(Reason::ModelConflict) => "the request names several models".into(),
-            Err(Reason::BadModel) => "what the request names is no model id".into(),
-            Err(_) => {
-                let places: Vec<&str> = route.places().collect();
-                format!("the request names no model (places: {})", places.join(", "))
-            }
-        });
-        outcome
+        known.filter = route.filter().filter(|_| !token.may_use_all());
+        Ok(())
     }
 }
 
@@ -424,8 +401,3 @@ fn asks_for(route: &Route) -> String {
         Access::Group(group) => format!("the group `{group}`"),
     }
 }
-
-// `Place` decides where `model` looks; a place added there must be read here.
-const _: fn(Place) = |place| match place {
-    Place::Path | Place::Query | Place::Default => {}
-};

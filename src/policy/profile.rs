@@ -10,16 +10,31 @@ pub struct Profile {
     pub text: &'static str,
 }
 
-/// Every built-in profile.
-pub const PROFILES: [Profile; 4] = [
-    Profile { name: "ovh", text: include_str!("profiles/ovh.toml") },
-    Profile { name: "ovh-runtime", text: include_str!("profiles/ovh-runtime.toml") },
-    Profile { name: "kserve-v2", text: include_str!("profiles/kserve-v2.toml") },
-    Profile { name: "any", text: include_str!("profiles/any.toml") },
-];
+macro_rules! profiles {
+    ($($name:literal),* $(,)?) => {
+        /// Every built-in profile.
+        pub const PROFILES: &[Profile] = &[
+            $(Profile { name: $name, text: include_str!(concat!("profiles/", $name, ".toml")) },)*
+        ];
+    };
+}
+
+profiles! {
+    "ovh",
+    "ovh-runtime",
+    "kserve-v1",
+    "kserve-v2",
+    "triton",
+    "tensorflow-serving",
+    "torchserve",
+    "openai",
+    "vllm",
+    "tgi",
+    "any",
+}
 
 /// The profile of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<Profile> {
-    PROFILES.into_iter().find(|profile| profile.name == name)
+    PROFILES.iter().copied().find(|profile| profile.name == name)
 }

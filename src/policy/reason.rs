@@ -27,6 +27,12 @@ pub enum Reason {
     GroupNotAllowed,
     /// Rule 9: named in several ways that differ.
     ModelConflict,
+    /// Rule 9: the body is longer than what may be read to find the model.
+    BodyTooLarge,
+    /// Rule 9: the body is not in a form that names a model, or broke off.
+    BadBody,
+    /// Rule 9: the body is compressed, or of a type that is read in another way.
+    UnsupportedEncoding,
     /// Rule 9: named nowhere.
     ModelUnresolved,
     /// Rule 9: named in a form that no model id has.
@@ -37,7 +43,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the rules.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::BadTarget,
         Self::BadHost,
         Self::BadPath,
@@ -51,6 +57,9 @@ impl Reason {
         Self::NoRoute,
         Self::GroupNotAllowed,
         Self::ModelConflict,
+        Self::BodyTooLarge,
+        Self::BadBody,
+        Self::UnsupportedEncoding,
         Self::ModelUnresolved,
         Self::BadModel,
         Self::ResourceNotAllowed,
@@ -73,6 +82,9 @@ impl Reason {
             Self::NoRoute => "no_route",
             Self::GroupNotAllowed => "group_not_allowed",
             Self::ModelConflict => "model_conflict",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BadBody => "bad_body",
+            Self::UnsupportedEncoding => "unsupported_encoding",
             Self::ModelUnresolved => "model_unresolved",
             Self::BadModel => "bad_model",
             Self::ResourceNotAllowed => "resource_not_allowed",

@@ -1,12 +1,16 @@
+mod answer;
+mod place;
 mod table;
 
 use std::fmt;
 
 use super::path::RequestPath;
+pub use answer::{Dialect, Filter};
+pub use place::{BodyForm, Field, FieldPath, Place};
 pub use table::{RouteMatch, RouteTable};
 
 /// A route as a person writes it, in a profile or under `[[namespace.route]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteSpec {
     /// Methods it is for, in upper case; `*` alone is every method. `GET` covers `HEAD`.
     pub methods: Vec<String>,
@@ -16,11 +20,17 @@ pub struct RouteSpec {
     pub group: String,
     /// Where the model may be named; none given: in the path when that has `{model}`, else nowhere.
     pub model: Option<Vec<String>>,
+    /// What a request is about that names no model: `default`, the namespace's `default_model`, or
+    /// `all`, every model there is. None given: `default`.
+    pub unnamed: Option<String>,
     /// In which form a refusal is told; none given: problem+json.
     pub dialect: Option<String>,
     /// Whether a token without the pattern `*` may use it though it names no model, because the
     /// answer shows nothing of models that the token may not use.
     pub any_resource: bool,
+    /// Which list its answer is, to be cut down to the models that the token may use. Then it is
+    /// for every token of the group, as with `any_resource`.
+    pub filter: Option<String>,
 }
 
 /// What a route asks of a caller.
@@ -42,69 +52,6 @@ impl Access {
             Self::Public => "public",
             Self::Deny => "deny",
             Self::Group(group) => group,
-        }
-    }
-}
-
-/// A place of a request that may name the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// The `{model}` segment (or, as `{model...}`, the rest) of the path.
-    Path,
-    /// The query parameter `model`.
-    Query,
-    /// Nowhere: the route is always about the namespace's `default_model`.
-    Default,
-}
-
-impl Place {
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "path" => Some(Self::Path),
-            "query:model" => Some(Self::Query),
-            "default" => Some(Self::Default),
-            _ => None,
-        }
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Path => "path",
-            Self::Query => "query:model",
-            Self::Default => "default",
-        }
-    }
-}
-
-/// The form in which a route's clients expect to be refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Dialect {
-    /// `application/problem+json` (RFC 9457).
-    #[default]
-    Problem,
-    /// `{"error":{"message","type","code","param"}}`.
-    OpenAi,
-    /// `{"error":"…"}`, as KServe, Triton and TensorFlow Serving answer.
-    ErrorText,
-}
-
-impl Dialect {
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "problem" => Some(Self::Problem),
-            "openai" => Some(Self::OpenAi),
-            "error" => Some(Self::ErrorText),
-            _ => None,
-        }
-    }
-
-    /// As it is written in a file.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Problem => "problem",
-            Self::OpenAi => "openai",
-            Self::ErrorText => "error",
         }
     }
 }
@@ -149,9 +96,15 @@ pub enum RouteError {
     /// A place that is none, or none here.
     #[error("`model` {0}")]
     Model(&'static str),
+    /// What a request without a model is about.
+    #[error("`unnamed` must be \"default\" or \"all\", on a route that is about a model")]
+    Unnamed,
     /// A dialect that is none.
     #[error("`dialect` must be \"problem\", \"openai\" or \"error\"")]
     Dialect,
+    /// A filter that is none, or none here.
+    #[error("`filter` {0}")]
+    Filter(&'static str),
 }
 
 /// A segment of a route's path.
@@ -178,7 +131,9 @@ pub struct Route {
     segments: Vec<Segment>,
     access: Access,
     places: Vec<Place>,
+    unnamed_is_all: bool,
     any_resource: bool,
+    filter: Option<Filter>,
     dialect: Dialect,
 }
 
@@ -209,14 +164,28 @@ impl Route {
                 Access::Deny
             }
         };
-        let places = places(spec, names_model).unwrap_or_else(|reason| {
+        let places = place::places(spec, names_model).unwrap_or_else(|reason| {
             errors.push(RouteError::Model(reason));
             Vec::new()
         });
+        let has_default = matches!(places.as_slice(), [] | [Place::Default]);
+        let unnamed_is_all = match spec.unnamed.as_deref() {
+            None => Some(false),
+            Some("default") if !places.is_empty() => Some(false),
+            Some("all") if !has_default => Some(true),
+            Some(_) => None,
+        };
+        if unnamed_is_all.is_none() {
+            errors.push(RouteError::Unnamed);
+        }
         let dialect = spec.dialect.as_deref().map_or(Some(Dialect::default()), Dialect::parse);
         if dialect.is_none() {
             errors.push(RouteError::Dialect);
         }
+        let filter = answer::filter(spec, &access).unwrap_or_else(|reason| {
+            errors.push(RouteError::Filter(reason));
+            None
+        });
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -227,7 +196,9 @@ impl Route {
             segments,
             access,
             places,
+            unnamed_is_all: unnamed_is_all.unwrap_or_default(),
             any_resource: spec.any_resource,
+            filter,
             dialect: dialect.unwrap_or_default(),
         })
     }
@@ -262,9 +233,16 @@ impl Route {
         !self.places.is_empty()
     }
 
-    /// Where the model is named, as written.
-    pub fn places(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.places.iter().map(|place| place.as_str())
+    /// Where the model is named.
+    #[must_use]
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// What a body has to be read as to find the model in it; none where the body names none.
+    #[must_use]
+    pub fn in_body(&self) -> Option<BodyForm<'_>> {
+        place::in_body(&self.places)
     }
 
     /// Whether it is always about the namespace's `default_model`.
@@ -273,16 +251,36 @@ impl Route {
         self.places.contains(&Place::Default)
     }
 
+    /// Whether a request that names no model is about all of them: it asks for the pattern `*` then.
+    #[must_use]
+    pub fn unnamed_is_all(&self) -> bool {
+        self.unnamed_is_all
+    }
+
     /// Whether a request without a model may pass without the pattern `*`.
     #[must_use]
     pub fn any_resource(&self) -> bool {
-        self.any_resource
+        self.any_resource || self.filter.is_some()
+    }
+
+    /// Which list its answer is, to be cut down to the models that the token may use.
+    #[must_use]
+    pub fn filter(&self) -> Option<Filter> {
+        self.filter
     }
 
     /// In which form a refusal on it is told.
     #[must_use]
     pub fn dialect(&self) -> Dialect {
         self.dialect
+    }
+
+    /// Whether something stands behind the model in its segment, as in `{model}:predict`.
+    pub(super) fn model_has_suffix(&self) -> bool {
+        self.segments.iter().any(|segment| {
+            matches!(segment, Segment::Parameter { name, suffix }
+                if is_model_name(name) && !suffix.is_empty())
+        })
     }
 
     fn takes(&self, method: &str) -> bool {
@@ -324,35 +322,6 @@ fn is_model(segment: &Segment) -> bool {
 pub(super) fn is_group_name(group: &str) -> bool {
     (1..=64).contains(&group.len())
         && group.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-}
-
-fn places(spec: &RouteSpec, names_model: bool) -> Result<Vec<Place>, &'static str> {
-    let Some(written) = &spec.model else {
-        return Ok(if names_model { vec![Place::Path] } else { Vec::new() });
-    };
-    let mut places = Vec::new();
-    for text in written {
-        if matches!(text.as_str(), "body" | "form:model") || text.starts_with("grpc:") {
-            return Err("in bodies and gRPC messages cannot be read by this version; \
-                        \"path\", \"query:model\" and \"default\" can");
-        }
-        let place = Place::parse(text)
-            .ok_or("must list places: \"path\", \"query:model\" or \"default\"")?;
-        if places.contains(&place) {
-            return Err("names a place twice");
-        }
-        places.push(place);
-    }
-    if places.contains(&Place::Path) != names_model {
-        return Err("must list \"path\" exactly when `path` has {model}");
-    }
-    if places.contains(&Place::Default) && places.len() > 1 {
-        return Err("must be [\"default\"] alone: the model is then never named by the request");
-    }
-    if !places.is_empty() && spec.any_resource {
-        return Err("and `any_resource` exclude each other");
-    }
-    Ok(places)
 }
 
 fn parse_segments(path: &str) -> Result<Vec<Segment>, &'static str> {

@@ -6,10 +6,6 @@ use crate::strict_toml::{self, Table, closest, plain_name};
 
 use super::values::Context;
 
-/// Profiles that are meant to come, so that whoever asks for one is told so.
-const PLANNED: [&str; 7] =
-    ["kserve-v1", "triton", "tensorflow-serving", "torchserve", "openai", "vllm", "tgi"];
-
 /// What a namespace says of its routes.
 pub(super) struct Routes {
     pub(super) table: RouteTable,
@@ -132,21 +128,16 @@ fn profiles(namespace: &Table<'_>, names: Vec<Placed<String>>) -> Vec<Placed<Pro
             continue;
         }
         let built_in = PROFILES.iter().map(|profile| profile.name);
-        let all = built_in.clone().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
-        if PLANNED.contains(&name.as_str()) {
-            let what = format!("this version does not have the profile `{name}`");
-            let remedy =
-                format!("write the routes as `[[namespace.route]]` tables, or name one of {all}");
-            namespace.problem(line, what, remedy);
-            continue;
-        }
         let what = match plain_name(&name) {
             Some(name) => format!("there is no profile `{name}`"),
             None => "there is no such profile".into(),
         };
-        let remedy = match closest(&name, built_in.chain(PLANNED)) {
+        let remedy = match closest(&name, built_in.clone()) {
             Some(meant) => format!("did you mean `{meant}`?"),
-            None => format!("name one of {all}"),
+            None => {
+                let all: Vec<String> = built_in.map(|name| format!("\"{name}\"")).collect();
+                format!("name one of {}", all.join(", "))
+            }
         };
         namespace.problem(line, what, remedy);
     }
@@ -179,15 +170,19 @@ fn route_spec(table: &mut Table<'_>) -> Option<RouteSpec> {
     let path = table.string("path");
     let group = table.string("group");
     let model = table.strings("model").map(texts);
+    let unnamed = table.string("unnamed").map(|unnamed| unnamed.value);
     let dialect = table.string("dialect").map(|dialect| dialect.value);
     let any_resource = table.boolean("any_resource").is_some_and(|yes| yes.value);
+    let filter = table.string("filter").map(|filter| filter.value);
     Some(RouteSpec {
         methods: methods?,
         path: path?.value,
         group: group?.value,
         model,
+        unnamed,
         dialect,
         any_resource,
+        filter,
     })
 }
 
@@ -202,7 +197,15 @@ fn key_and_remedy(error: &RouteError) -> (&'static str, &'static str) {
              a last `{name...}` is all that remains",
         ),
         RouteError::Group => ("group", "for example \"model-evaluation\""),
-        RouteError::Model(_) => ("model", "for example [\"path\"] or [\"query:model\"]"),
+        RouteError::Model(_) => ("model", "for example [\"path\"], [\"body\"] or [\"grpc:1\"]"),
+        RouteError::Filter(_) => (
+            "filter",
+            "it says which list of models the answer is, to show each token its own models only",
+        ),
+        RouteError::Unnamed => (
+            "unnamed",
+            "it says what a request is about that names no model; without it, `default_model`",
+        ),
         RouteError::Dialect => ("dialect", "without it, it is \"problem\""),
     }
 }
@@ -213,13 +216,12 @@ mod tests {
 
     #[test]
     fn every_built_in_profile_is_in_order() {
-        for profile in PROFILES {
+        for &profile in PROFILES {
             let mut table = RouteTable::new();
             add_profile(&mut table, profile).unwrap_or_else(|problems| {
                 panic!("{}: {problems}", profile.name);
             });
             assert!(!table.routes().is_empty(), "{}", profile.name);
-            assert!(!PLANNED.contains(&profile.name), "{}", profile.name);
         }
     }
 }

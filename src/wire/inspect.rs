@@ -7,6 +7,11 @@
 //! found early says nothing about what follows. They neither wait nor hold the body; who forwards
 //! it holds it (see [`Held`]) until the answer is known.
 
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::policy::{BodyFault, BodyForm, Field};
+
 mod form;
 mod grpc;
 mod held;
@@ -44,6 +49,19 @@ pub enum Fault {
     /// `UNIMPLEMENTED`.
     #[error("the body is compressed, or its characters are not UTF-8")]
     UnsupportedEncoding,
+}
+
+/// In the words of the law.
+impl From<Fault> for BodyFault {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::BadBody => Self::Malformed,
+            Fault::Conflict => Self::Conflict,
+            Fault::BadModel => Self::NotAnId,
+            Fault::TooLarge => Self::TooLarge,
+            Fault::UnsupportedEncoding => Self::Encoded,
+        }
+    }
 }
 
 /// A body that is read once as a whole: JSON or a form, with a limit to its length.
@@ -107,6 +125,70 @@ impl BodyScan {
             Reader::Json(scan) => scan.end(),
             Reader::Multipart(scan) => scan.end(),
             Reader::UrlEncoded(scan) => scan.end(),
+        }
+    }
+}
+
+/// A reader for a body: what its headers say it is, and what the route says it may be.
+#[derive(Debug)]
+pub enum BodyReader {
+    /// A body that is read as a whole.
+    Whole(BodyScan),
+    /// The messages of a gRPC call.
+    Messages(GrpcScan),
+}
+
+/// The reader that a body needs, up to `limit` bytes, or for each message as many.
+///
+/// # Errors
+/// [`Fault::UnsupportedEncoding`] when it is compressed, or of a type that is read in another way
+/// than the route says; [`Fault::BadBody`] when its type cannot be told.
+pub fn reader(form: BodyForm<'_>, headers: &HeaderMap, limit: usize) -> Result<BodyReader, Fault> {
+    require_identity_coding(headers)?;
+    let media_type = MediaType::of(headers)?;
+    let (json, form) = match form {
+        BodyForm::Text { json, form } => (json, form),
+        BodyForm::Grpc(_) if media_type != MediaType::Grpc => {
+            return Err(Fault::UnsupportedEncoding);
+        }
+        BodyForm::Grpc(path) => {
+            let step =
+                |field: &Field| PathStep { field: field.number, is_repeated: field.is_repeated };
+            let path: Vec<PathStep> = path.fields().iter().map(step).collect();
+            return Ok(BodyReader::Messages(GrpcScan::new(&path, limit)));
+        }
+    };
+    let scan = match &media_type {
+        MediaType::Json | MediaType::Missing if json => Some(BodyScan::json("model", limit)),
+        _ => form.and_then(|field| BodyScan::form(&media_type, field, limit)),
+    };
+    scan.map(BodyReader::Whole).ok_or(Fault::UnsupportedEncoding)
+}
+
+/// The model that a body names which is there as a whole; in a gRPC call, that of its first message.
+///
+/// # Errors
+/// Any [`Fault`].
+pub fn model_in(
+    form: BodyForm<'_>,
+    headers: &HeaderMap,
+    body: &[u8],
+    limit: usize,
+) -> Result<Option<String>, Fault> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    match reader(form, headers, limit)? {
+        BodyReader::Whole(mut scan) => {
+            scan.feed(body)?;
+            scan.end()
+        }
+        BodyReader::Messages(mut scan) => {
+            let mut body = Bytes::copy_from_slice(body);
+            match scan.next(&mut body)? {
+                Some(message) => Ok(message.model),
+                None => scan.end().map(|()| None),
+            }
         }
     }
 }

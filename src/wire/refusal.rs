@@ -17,8 +17,6 @@ pub enum Refusal {
     MethodNotAllowed,
     /// More header lines than `max_headers`.
     TooManyHeaders,
-    /// The client's body broke off or was not framed as HTTP frames bodies.
-    BadBody,
     /// No connection to a model server could be made.
     Unreachable,
     /// No address is known for any model server.
@@ -46,7 +44,6 @@ impl Refusal {
         let others = [
             Self::MethodNotAllowed,
             Self::TooManyHeaders,
-            Self::BadBody,
             Self::Unreachable,
             Self::NoEndpoint,
             Self::UpstreamReset,
@@ -67,7 +64,6 @@ impl Refusal {
             Self::Denied(reason) => reason.as_str(),
             Self::MethodNotAllowed => "method_not_allowed",
             Self::TooManyHeaders => "too_many_headers",
-            Self::BadBody => "bad_body",
             Self::Unreachable => "upstream_unreachable",
             Self::NoEndpoint => "no_endpoint",
             Self::UpstreamReset => "upstream_reset",
@@ -186,6 +182,26 @@ impl Refusal {
                     None,
                     "The request names several models: name one.",
                 ),
+                Reason::BodyTooLarge => row(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    Grpc::ResourceExhausted,
+                    None,
+                    "The body is too large to be read for the model that it names.",
+                ),
+                Reason::BadBody => row(
+                    StatusCode::BAD_REQUEST,
+                    Grpc::InvalidArgument,
+                    None,
+                    "The body of the request broke off, or is not framed as it should be, or is \
+                     not what this call takes.",
+                ),
+                Reason::UnsupportedEncoding => row(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    Grpc::Unimplemented,
+                    None,
+                    "The body names the model of this call, so it has to be sent without \
+                     compression, and in a type that this call takes.",
+                ),
                 Reason::BadModel => row(
                     StatusCode::BAD_REQUEST,
                     Grpc::InvalidArgument,
@@ -204,12 +220,6 @@ impl Refusal {
                 Grpc::ResourceExhausted,
                 None,
                 "The request has too many header lines.",
-            ),
-            Self::BadBody => row(
-                StatusCode::BAD_REQUEST,
-                Grpc::InvalidArgument,
-                None,
-                "The body of the request broke off, or is not framed as it should be.",
             ),
             Self::Unreachable => row(
                 StatusCode::BAD_GATEWAY,

@@ -178,9 +178,7 @@ mod tests {
             methods: methods.split(' ').map(Into::into).collect(),
             path: path.into(),
             group: "model-evaluation".into(),
-            model: None,
-            dialect: None,
-            any_resource: false,
+            ..RouteSpec::default()
         }
     }
 
@@ -302,10 +300,12 @@ mod tests {
             methods: vec!["get".into(), "TRACE".into()],
             path: "x".into(),
             group: "a b".into(),
-            model: Some(vec!["body".into()]),
+            model: Some(vec!["header".into()]),
             dialect: Some("xml".into()),
             any_resource: false,
+            filter: Some("all".into()),
+            unnamed: Some("none".into()),
         };
-        assert_eq!(RouteTable::new().add(Origin::Own, &bad).unwrap_err().len(), 6);
+        assert_eq!(RouteTable::new().add(Origin::Own, &bad).unwrap_err().len(), 8);
     }
 }

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 
 use super::{Answer, Failed, Http1};
+use crate::policy::Reason;
 use crate::proxy::flight::{Ending, InFlight};
 use crate::proxy::relay::OutBody;
 use crate::wire::refusal::Refusal;
@@ -67,7 +68,7 @@ pub(super) async fn wait(
             let unsent = error.take_message();
             let cause = error.error();
             let refusal = if flight.client_failed.get() {
-                Refusal::BadBody
+                Refusal::Denied(Reason::BadBody)
             } else if cause.is_parse() || cause.is_parse_too_large() {
                 Refusal::UpstreamProtocol
             } else {

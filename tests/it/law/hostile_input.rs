@@ -143,14 +143,17 @@ fn any_route() -> impl Strategy<Value = RouteSpec> {
         option::of(vec(a_text(), 0..3)),
         option::of(a_text()),
         any::<bool>(),
+        option::weighted(0.1, a_text()),
     )
-        .prop_map(|(methods, path, group, model, dialect, any_resource)| RouteSpec {
+        .prop_map(|(methods, path, group, model, dialect, any_resource, filter)| RouteSpec {
             methods,
             path,
             group,
             model,
             dialect,
             any_resource,
+            filter,
+            unnamed: None,
         })
 }
 
@@ -173,7 +176,7 @@ fn ask_everything(policy: &Policy, method: &str, path: &str, query: &str, secret
                             || policy.still_grants(&permit.grant(), policy.rules(), now)
                     );
                 }
-                assert!(!policy.explain(&ask).steps.is_empty());
+                assert!(!policy.explain(&ask, None).steps.is_empty());
             }
         }
     }

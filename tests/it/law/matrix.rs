@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use faregate::policy::{Moment, Origin, Policy, Previous, Reason, RouteSpec, TokenEntry};
+use faregate::policy::{
+    BodyFault, BodyModel, Moment, Origin, Policy, Previous, Reason, RouteSpec, TokenEntry,
+};
 
 use super::world::{
     EVALUATION, MANAGEMENT, Request, Verdict, Who, World, hash, judge, profile_routes, route,
@@ -71,6 +73,9 @@ fn in_short(refused: Option<Reason>) -> &'static str {
         Reason::NoRoute => "path",
         Reason::GroupNotAllowed => "group",
         Reason::ModelConflict => "twice",
+        Reason::BodyTooLarge => "large",
+        Reason::BadBody => "body",
+        Reason::UnsupportedEncoding => "zip",
         Reason::ModelUnresolved => "none",
         Reason::BadModel => "form",
         Reason::ResourceNotAllowed => "model",
@@ -83,7 +88,7 @@ fn in_short(refused: Option<Reason>) -> &'static str {
     }
 }
 
-/// What a namespace is asked: a method and a target each.
+/// What a namespace is asked: a method and a target each, and after a space what its body names.
 struct Namespace {
     title: &'static str,
     world: World,
@@ -129,7 +134,36 @@ const OWN_REQUESTS: &[(&str, &str)] = &[
     ("POST", "/iris:predict"),
     ("POST", "/secret:predict"),
     ("DELETE", "/iris:predict"),
+    ("POST", "/chat"),
+    ("POST", "/chat iris"),
+    ("POST", "/chat secret"),
+    ("POST", "/chat?model=iris iris"),
+    ("POST", "/chat?model=secret iris"),
+    ("POST", "/chat?model=iris"),
+    ("POST", "/chat iris\t"),
+    ("POST", "/chat (two models)"),
+    ("POST", "/chat (too large)"),
+    ("POST", "/chat (no JSON)"),
+    ("POST", "/chat (compressed)"),
+    ("POST", "/pkg.Service/Call iris"),
+    ("POST", "/pkg.Service/Call secret"),
+    ("POST", "/pkg.Service/Call"),
+    ("POST", "/pkg.Service/Statistics iris"),
+    ("POST", "/pkg.Service/Statistics secret"),
+    ("POST", "/pkg.Service/Statistics"),
+    ("POST", "/iris:v1:predict"),
 ];
+
+fn body_named(text: &str) -> BodyModel<'_> {
+    match text {
+        "" => BodyModel::None,
+        "(two models)" => BodyModel::Unclear(BodyFault::Conflict),
+        "(too large)" => BodyModel::Unclear(BodyFault::TooLarge),
+        "(no JSON)" => BodyModel::Unclear(BodyFault::Malformed),
+        "(compressed)" => BodyModel::Unclear(BodyFault::Encoded),
+        model => BodyModel::One(model),
+    }
+}
 
 fn own_routes() -> Vec<(Origin, RouteSpec)> {
     let places = |names: &[&str]| Some(names.iter().map(|&name| name.into()).collect());
@@ -148,6 +182,13 @@ fn own_routes() -> Vec<(Origin, RouteSpec)> {
         route("GET", "/repo/{model...}", EVALUATION),
         route("POST", "/{model}:predict", EVALUATION),
         route("DELETE", "/{model}", MANAGEMENT),
+        RouteSpec { model: places(&["body", "form:model"]), ..route("POST", "/chat", EVALUATION) },
+        RouteSpec {
+            model: places(&["grpc:1"]),
+            unnamed: Some("all".into()),
+            ..route("POST", "/pkg.Service/Statistics", EVALUATION)
+        },
+        RouteSpec { model: places(&["grpc:1"]), ..route("POST", "/pkg.Service/Call", EVALUATION) },
     ];
     own.into_iter().map(|spec| (Origin::Own, spec)).collect()
 }
@@ -159,6 +200,9 @@ fn namespaces() -> Vec<Namespace> {
         None,
         &OWN_REQUESTS[3..9],
     );
+    let mut unenforced_bodies =
+        namespace("The same, not enforced, bodies", own_routes(), None, &OWN_REQUESTS[28..]);
+    unenforced_bodies.world.enforce = false;
     unenforced.world.enforce = false;
     vec![
         namespace(
@@ -213,17 +257,21 @@ fn namespaces() -> Vec<Namespace> {
             OWN_REQUESTS,
         ),
         namespace("The same, without a default model", own_routes(), None, &OWN_REQUESTS[7..22]),
+        namespace("The same, bodies", own_routes(), None, &OWN_REQUESTS[28..]),
         unenforced,
+        unenforced_bodies,
     ]
 }
 
 /// Asks for one target as every caller.
 fn row(policy: &Policy, method: &'static str, target: &'static str) -> Vec<Verdict> {
+    let (target, body) = target.split_once(' ').unwrap_or((target, ""));
+    let body = body_named(body);
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
     };
-    let request = |who| Request { method, path: path.into(), query, who, now: NOW };
+    let request = |who| Request { method, path: path.into(), query, body, who, now: NOW };
     callers().into_iter().map(|(_, who)| judge(policy, &request(who))).collect()
 }
 
@@ -265,7 +313,8 @@ fn table(namespace: &Namespace, seen: &mut BTreeSet<Reason>) -> String {
         let cells: String =
             verdicts.iter().map(|verdict| format!("{:<6}", in_short(verdict.refused))).collect();
         let model = models.first().copied().unwrap_or("-");
-        let line = format!("  {:<41}{model:<14}{cells}", format!("{method} {target}"));
+        let line =
+            format!("  {:<41}{model:<14}{cells}", format!("{method} {}", target.escape_default()));
         let _ = writeln!(text, "{}", line.trim_end());
     }
     text

@@ -1,7 +1,7 @@
 //! The rule said a second time, as plainly and as slowly as it can be said, straight from the token
 //! file and the routes as written. The law must agree with it on everything.
 
-use faregate::policy::{Moment, Reason, RouteSpec, SecretUsed, TokenEntry};
+use faregate::policy::{BodyFault, BodyModel, Moment, Reason, RouteSpec, SecretUsed, TokenEntry};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -136,6 +136,7 @@ fn verdict(world: &World, request: &Request) -> Verdict {
         token: None,
         used: None,
         model: None,
+        asks_for_body: false,
     };
     if found.as_ref().is_some_and(|found| found.route.group == "public") {
         return said;
@@ -178,9 +179,16 @@ fn rules_six_to_ten(
     }
     let resources: Vec<&str> = entry.resources.iter().map(|r| r.value.as_str()).collect();
     let is_covered = if asks_for_model(route) {
-        let id = model_of(world, request, route, model)?;
-        said.model = Some(id.clone());
-        covers(&resources, &id)
+        let in_body = |place: &String| place == "body" || place.starts_with("form:");
+        let reads_body = route.model.iter().flatten().any(in_body);
+        let outside = named_outside(world, request, route, model)?;
+        said.asks_for_body = reads_body;
+        let body = if reads_body { request.body } else { BodyModel::None };
+        said.model = model_of(world, route, outside, body)?;
+        match &said.model {
+            Some(id) => covers(&resources, id),
+            None => resources.contains(&"*"),
+        }
     } else {
         route.any_resource || resources.contains(&"*")
     };
@@ -218,14 +226,13 @@ fn asks_for_model(route: &RouteSpec) -> bool {
     }
 }
 
-fn model_of(
+/// What path and query name, or the default model where a route is always about that.
+fn named_outside(
     world: &World,
     request: &Request,
     route: &RouteSpec,
     in_path: Option<String>,
-) -> Result<String, Reason> {
-    let is_about_default = route.model.iter().flatten().any(|place| place == "default");
-    let default = world.default_model.map(String::from);
+) -> Result<Option<String>, Reason> {
     // The stock of queries is small enough to say what each of them names.
     let in_query = match request.query {
         None | Some("" | "k=v") => None,
@@ -237,16 +244,42 @@ fn model_of(
         Some("model=a&model=iris" | "model=%FF") => return Err(Reason::ModelConflict),
         Some(other) => panic!("say what `{other}` names"),
     };
-    let in_path = in_path.map(|text| decoded(&text));
-    let named = if is_about_default { default.clone() } else { in_path };
-    let id = match (named, in_query) {
-        (Some(one), Some(other)) if one != other => return Err(Reason::ModelConflict),
-        (Some(one), _) => one,
-        (None, _) if is_about_default => return Err(Reason::ModelUnresolved),
-        (None, Some(other)) => other.to_owned(),
-        (None, None) => default.ok_or(Reason::ModelUnresolved)?,
+    let named = if is_about_default(route) {
+        let Some(default) = world.default_model else { return Ok(None) };
+        Some(default.to_owned())
+    } else {
+        in_path.map(|text| decoded(&text))
     };
-    if id.is_empty() || id.contains(' ') { Err(Reason::BadModel) } else { Ok(id) }
+    match (named, in_query) {
+        (Some(one), Some(other)) if one != other => Err(Reason::ModelConflict),
+        (None, Some(other)) => Ok(Some(other.to_owned())),
+        (named, _) => Ok(named),
+    }
+}
+
+fn is_about_default(route: &RouteSpec) -> bool {
+    route.model.iter().flatten().any(|place| place == "default")
+}
+
+fn model_of(
+    world: &World,
+    route: &RouteSpec,
+    outside: Option<String>,
+    body: BodyModel<'_>,
+) -> Result<Option<String>, Reason> {
+    let id = match (outside, body) {
+        (_, BodyModel::Unclear(BodyFault::Conflict)) => return Err(Reason::ModelConflict),
+        (_, BodyModel::Unclear(BodyFault::TooLarge)) => return Err(Reason::BodyTooLarge),
+        (_, BodyModel::Unclear(BodyFault::Malformed)) => return Err(Reason::BadBody),
+        (_, BodyModel::Unclear(BodyFault::Encoded)) => return Err(Reason::UnsupportedEncoding),
+        (Some(one), BodyModel::One(other)) if one != other => return Err(Reason::ModelConflict),
+        (Some(one), _) => one,
+        (None, BodyModel::One(other)) => other.to_owned(),
+        (None, BodyModel::None) if route.unnamed.as_deref() == Some("all") => return Ok(None),
+        (None, BodyModel::None) if is_about_default(route) => return Err(Reason::ModelUnresolved),
+        (None, BodyModel::None) => world.default_model.ok_or(Reason::ModelUnresolved)?.to_owned(),
+    };
+    if id.is_empty() || id.contains(' ') { Err(Reason::BadModel) } else { Ok(Some(id)) }
 }
 
 #[test]
@@ -258,7 +291,7 @@ fn generated_requests_meet_every_reason() {
     let seen: RefCell<BTreeMap<Option<Reason>, usize>> = RefCell::default();
     let mut runner = proptest::test_runner::TestRunner::new(super::cases(400));
     runner
-        .run(&(a_world(), vec(a_request(), 12)), |(world, requests)| {
+        .run(&(a_world(), vec(a_request(), 24)), |(world, requests)| {
             let policy = world.policy();
             for request in &requests {
                 *seen.borrow_mut().entry(judge(&policy, request).refused).or_default() += 1;
@@ -278,6 +311,9 @@ fn generated_requests_meet_every_reason() {
         Some(Reason::GroupNotAllowed),
         Some(Reason::ModelConflict),
         Some(Reason::ModelUnresolved),
+        Some(Reason::BodyTooLarge),
+        Some(Reason::BadBody),
+        Some(Reason::UnsupportedEncoding),
         Some(Reason::BadModel),
         Some(Reason::ResourceNotAllowed),
     ] {

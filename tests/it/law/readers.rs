@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use faregate::policy::{
-    Ask, Caller, Decision, Moment, Origin, Policy, RequestPath, RouteSpec, TokenEntry,
+    Ask, BodyModel, Caller, Decision, Moment, Origin, Policy, RequestPath, RouteSpec, TokenEntry,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -339,7 +339,9 @@ fn check(
     for (policy, world) in worlds {
         for token in world.tokens.iter().map(Some).chain([None]) {
             let who = token.map_or(Who::Nobody, |token| Who::Known(token.id.value.clone()));
-            let request = Request { method, path: path.into(), query: None, who, now: Moment(0) };
+            let (asked, query, now) = (path.to_owned(), None, Moment(0));
+            let body = BodyModel::None;
+            let request = Request { method, path: asked, query, body, who, now };
             if judge(policy, &request).refused.is_some() {
                 continue;
             }

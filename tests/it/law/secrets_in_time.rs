@@ -73,7 +73,7 @@ fn decide(policy: &Policy, secret: &str, now: i64) -> Option<Permit> {
     };
     match policy.decide(&ask) {
         Decision::Allow(permit) => Some(permit),
-        Decision::Deny(_) => None,
+        Decision::Inspect(_) | Decision::Deny(_) => None,
     }
 }
 
@@ -232,9 +232,13 @@ fn permitted(policy: &Policy, request: &Request, now: Moment) -> Option<Permit> 
     };
     let path = RequestPath::parse(&request.path).unwrap();
     let ask = Ask { method: request.method, path, query: request.query, caller, now };
-    match policy.decide(&ask) {
+    let decided = match policy.decide(&ask) {
+        Decision::Inspect(inspection) => policy.decide_with(&ask, inspection, request.body),
+        decided => decided,
+    };
+    match decided {
         Decision::Allow(permit) => Some(permit),
-        Decision::Deny(_) => None,
+        Decision::Inspect(_) | Decision::Deny(_) => None,
     }
 }
 

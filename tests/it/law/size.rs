@@ -1,7 +1,6 @@
 //! How many tokens or patterns there are decides nothing.
 
-use faregate::policy::Placed;
-use faregate::policy::{Moment, Pattern, Reason, TokenEntry};
+use faregate::policy::{BodyModel, Moment, Pattern, Placed, Reason, TokenEntry};
 use faregate::token::Digest;
 
 use super::world::{
@@ -44,7 +43,14 @@ fn requests(number: usize) -> Vec<Request> {
             ("PURGE", "/iris"),
         ] {
             let (path, who) = (path.to_owned(), who.clone());
-            requests.push(Request { method, path, query: None, who, now: Moment(10) });
+            requests.push(Request {
+                method,
+                path,
+                query: None,
+                body: BodyModel::None,
+                who,
+                now: Moment(10),
+            });
         }
     }
     requests
@@ -101,6 +107,7 @@ fn a_token_among_ten_thousand_is_found_wherever_it_stands() {
             method: "POST",
             path: path.into(),
             query: None,
+            body: BodyModel::None,
             who: Who::Secret(number, ""),
             now: Moment(0),
         };

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use faregate::policy::{
-    Ask, Caller, Decision, Document, ModelId, Moment, Origin, Placed, Policy, Previous, Reason,
-    RequestPath, RouteSpec, RouteTable, Rules, SecretUsed, TokenEntry, compile, profile,
+    Ask, BodyFault, BodyModel, Caller, Decision, Document, ModelId, Moment, Origin, Placed, Policy,
+    Previous, Reason, RequestPath, RouteSpec, RouteTable, Rules, SecretUsed, TokenEntry, compile,
+    profile,
 };
 use faregate::token::{Digest, Presented, Secret, SecretKind};
 use proptest::collection::vec;
@@ -74,6 +75,8 @@ pub(super) struct Request {
     pub(super) method: &'static str,
     pub(super) path: String,
     pub(super) query: Option<&'static str>,
+    /// What is found in its body, should the law ask for it.
+    pub(super) body: BodyModel<'static>,
     pub(super) who: Who,
     pub(super) now: Moment,
 }
@@ -87,6 +90,8 @@ pub(super) struct Verdict {
     pub(super) token: Option<String>,
     pub(super) used: Option<SecretUsed>,
     pub(super) model: Option<String>,
+    /// Whether the body had to be looked at.
+    pub(super) asks_for_body: bool,
 }
 
 /// Asks the law, both ways it can be asked, and holds the two answers against each other.
@@ -103,11 +108,25 @@ pub(super) fn judge(policy: &Policy, request: &Request) -> Verdict {
     };
     let path = RequestPath::parse(&request.path).unwrap();
     let ask = Ask { method: request.method, path, query: request.query, caller, now: request.now };
-    let verdict = told(policy, &policy.decide(&ask));
-    let explained = policy.explain(&ask);
+    let first = policy.decide(&ask);
+    let explained = policy.explain(&ask, None);
+    assert_eq!(told(policy, &explained.decision), told(policy, &first), "{request:?}");
+    let asks_for_body = matches!(first, Decision::Inspect(_));
+    let last = match first {
+        Decision::Inspect(inspection) => policy.decide_with(&ask, inspection, request.body),
+        decided => decided,
+    };
+    let verdict = told(policy, &last);
+    assert!(!matches!(last, Decision::Inspect(_)), "asked twice: {request:?}");
+    let explained = policy.explain(&ask, Some(request.body));
     assert_eq!(told(policy, &explained.decision), verdict, "explain says otherwise: {request:?}");
     assert!(!explained.steps.is_empty(), "explain gives no reason: {request:?}");
-    verdict
+    if let Decision::Allow(permit) = &last
+        && permit.would_deny().is_none()
+    {
+        assert!(policy.still_grants(&permit.grant(), policy.rules(), request.now), "{request:?}");
+    }
+    Verdict { asks_for_body, ..verdict }
 }
 
 fn told(policy: &Policy, decision: &Decision) -> Verdict {
@@ -119,6 +138,9 @@ fn told(policy: &Policy, decision: &Decision) -> Verdict {
             permit.secret_used(),
             permit.model().cloned(),
         ),
+        Decision::Inspect(inspection) => {
+            (None, Some(inspection.route()), Some(inspection.token()), None, None)
+        }
         Decision::Deny(denial) => {
             (Some(denial.reason), denial.route, denial.token, None, denial.model.clone())
         }
@@ -129,6 +151,7 @@ fn told(policy: &Policy, decision: &Decision) -> Verdict {
         token: token.map(|index| policy.token_id(index).unwrap().to_string()),
         used,
         model: model.map(|model| model.to_string()),
+        asks_for_body: matches!(decision, Decision::Inspect(_)),
     }
 }
 
@@ -178,9 +201,7 @@ pub(super) fn route(methods: &str, path: &str, group: &str) -> RouteSpec {
         methods: methods.split(' ').map(Into::into).collect(),
         path: path.into(),
         group: group.into(),
-        model: None,
-        dialect: None,
-        any_resource: false,
+        ..RouteSpec::default()
     }
 }
 
@@ -195,15 +216,18 @@ pub(super) fn profile_routes(name: &str) -> Vec<(Origin, RouteSpec)> {
     let text = |item: &toml_edit::Item| item.as_str().unwrap().to_owned();
     let tables = file["route"].as_array_of_tables().unwrap();
     let read = |table: &toml_edit::Table| {
-        let known = ["methods", "path", "group", "model", "dialect", "any_resource"];
+        let known =
+            ["methods", "path", "group", "model", "unnamed", "dialect", "any_resource", "filter"];
         assert!(table.iter().all(|(key, _)| known.contains(&key)), "an unknown key in {name}");
         RouteSpec {
             methods: texts(&table["methods"]),
             path: text(&table["path"]),
             group: text(&table["group"]),
             model: table.get("model").map(texts),
+            unnamed: table.get("unnamed").map(text),
             dialect: table.get("dialect").map(text),
             any_resource: table.get("any_resource").is_some_and(|item| item.as_bool().unwrap()),
+            filter: table.get("filter").map(text),
         }
     };
     tables.iter().map(|table| (Origin::Profile(profile.name), read(table))).collect()
@@ -268,19 +292,32 @@ fn a_route() -> impl Strategy<Value = RouteSpec> {
     let segment =
         select(vec!["a", "b", "iris", "caf%C3%A9", "{model}", "{model}:p", "{name}", "{name}:p"]);
     let last = select(vec!["", "", "/", "/{name...}", "/{model...}", "/{model...}"]);
-    let methods = select(vec!["*", "GET", "POST", "GET POST", "DELETE", "HEAD"]);
+    let methods = select(vec!["*", "GET", "POST", "POST", "GET POST", "DELETE", "HEAD"]);
     let group = select(vec!["public", "deny", EVALUATION, EVALUATION, MANAGEMENT, "own-group"]);
     let places = prop_oneof![
         3 => Just(None),
         1 => subsequence(vec!["path", "query:model", "default"], 0..=2).prop_map(Some),
         1 => Just(Some(vec!["query:model"])),
+        4 => subsequence(vec!["path", "query:model", "body", "form:model"], 1..=3).prop_map(Some),
     ];
-    (vec(segment, 0..4), last, methods, group, places, any::<bool>()).prop_map(
-        |(segments, last, methods, group, places, any_resource)| {
+    let unnamed = select(vec![None, None, None, Some("default"), Some("all")]);
+    (vec(segment, 0..4), last, methods, group, places, unnamed, any::<bool>()).prop_map(
+        |(segments, last, methods, group, places, unnamed, any_resource)| {
             let path: String = segments.iter().map(|segment| format!("/{segment}")).collect();
             let path = if path.is_empty() && last.is_empty() { "/".into() } else { path + last };
-            let model = places.map(|places| places.into_iter().map(Into::into).collect());
-            RouteSpec { model, any_resource, ..route(methods, &path, group) }
+            // Only some methods have a body.
+            let reads = |place: &&str| {
+                let in_body = *place == "body" || place.starts_with("form:");
+                !in_body || !["GET", "HEAD"].iter().any(|method| methods.contains(method))
+            };
+            let model = places
+                .map(|places: Vec<_>| places.into_iter().filter(reads).map(Into::into).collect());
+            RouteSpec {
+                model,
+                unnamed: unnamed.map(Into::into),
+                any_resource,
+                ..route(methods, &path, group)
+            }
         },
     )
 }
@@ -329,8 +366,17 @@ pub(super) fn a_request() -> impl Strategy<Value = Request> {
              model=a&model=a model=a%20b model=")
         .prop_map(Some),
     ];
-    (method, path, query, a_caller(), a_moment())
-        .prop_map(|(method, path, query, who, now)| Request { method, path, query, who, now })
+    (method, path, query, a_body(), a_caller(), a_moment()).prop_map(
+        |(method, path, query, body, who, now)| Request { method, path, query, body, who, now },
+    )
+}
+
+fn a_body() -> impl Strategy<Value = BodyModel<'static>> {
+    prop_oneof![
+        2 => Just(BodyModel::None),
+        6 => select(vec!["a", "iris", "iris-2", "org/a", "a b", ""]).prop_map(BodyModel::One),
+        6 => select(BodyFault::ALL.to_vec()).prop_map(BodyModel::Unclear),
+    ]
 }
 
 fn a_caller() -> impl Strategy<Value = Who> {
