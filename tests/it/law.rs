@@ -9,6 +9,7 @@ mod matrix;
 mod one_spelling;
 mod order;
 mod plain_rule;
+mod profiles;
 mod readers;
 mod secrets_in_time;
 mod shrinking_rights;

@@ -13,8 +13,9 @@ pub struct RouteMatch<'t> {
 /// All routes of a namespace, found by method and path.
 ///
 /// The most specific match wins, segment by segment from the left: a literal before `{name}:suffix`
-/// before `{name}` before `{name...}`. Equally specific ones: in the order they were added. A route
-/// for another method is passed over in favour of a less specific one for this method.
+/// before `{name}` before `{name...}`. Equally specific ones: in the order they were added, but what
+/// one profile denies no other opens. A route for another method is passed over in favour of a less
+/// specific one for this method.
 #[derive(Debug, Default)]
 pub struct RouteTable {
     routes: Vec<Route>,
@@ -44,8 +45,11 @@ impl RouteTable {
     pub fn add(&mut self, origin: Origin, spec: &RouteSpec) -> Result<(), Vec<RouteError>> {
         let route = Route::compile(origin, spec)?;
         let index = self.routes.len();
-        self.root.insert(&route.segments, index);
         self.routes.push(route);
+        let Self { routes, root } = self;
+        if let Some(route) = routes.last() {
+            root.insert(&route.segments, index, &|index| routes.get(index).map_or(0, rank));
+        }
         Ok(())
     }
 
@@ -108,18 +112,23 @@ impl RouteMatch<'_> {
 }
 
 impl Node {
-    fn insert(&mut self, segments: &[Segment], index: usize) {
+    /// `rank` orders what is equally specific.
+    fn insert(&mut self, segments: &[Segment], index: usize, rank: &dyn Fn(usize) -> u8) {
         let Some((first, after)) = segments.split_first() else {
             self.here.push(index);
+            self.here.sort_by_key(|&index| rank(index));
             return;
         };
         match first {
-            Segment::Literal(text) => child(&mut self.literals, text).insert(after, index),
+            Segment::Literal(text) => child(&mut self.literals, text).insert(after, index, rank),
             Segment::Parameter { suffix, .. } => {
-                child(&mut self.parameters, suffix).insert(after, index);
+                child(&mut self.parameters, suffix).insert(after, index, rank);
                 self.parameters.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
             }
-            Segment::Rest { .. } => self.rest.push(index),
+            Segment::Rest { .. } => {
+                self.rest.push(index);
+                self.rest.sort_by_key(|&index| rank(index));
+            }
         }
     }
 
@@ -149,6 +158,15 @@ impl Node {
             }
         }
         self.rest.iter().find(takes).copied()
+    }
+}
+
+/// Routes of one's own are first, in their order; then what profiles deny, then what they open.
+fn rank(route: &Route) -> u8 {
+    match (&route.origin, &route.access) {
+        (Origin::Own, _) => 0,
+        (Origin::Profile(_), Access::Deny) => 1,
+        (Origin::Profile(_), _) => 2,
     }
 }
 
@@ -261,6 +279,25 @@ mod tests {
         table.add(Origin::Profile("ovh"), &spec("GET", "/{name}")).unwrap();
         let path = RequestPath::parse("/iris").unwrap();
         assert_eq!(table.find("GET", &path).unwrap().route.origin(), &Origin::Own);
+    }
+
+    #[test]
+    fn what_a_profile_denies_no_other_opens() {
+        let mut table = RouteTable::new();
+        let denied = |path| RouteSpec { group: "deny".into(), ..spec("*", path) };
+        table.add(Origin::Profile("a"), &spec("GET", "/x")).unwrap();
+        table.add(Origin::Profile("a"), &spec("GET", "/y")).unwrap();
+        table.add(Origin::Profile("b"), &denied("/x")).unwrap();
+        table.add(Origin::Profile("b"), &denied("/y")).unwrap();
+        table.add(Origin::Own, &spec("GET", "/y")).unwrap();
+        table.add(Origin::Profile("a"), &spec("GET", "/z/{rest...}")).unwrap();
+        table.add(Origin::Profile("b"), &denied("/z/{rest...}")).unwrap();
+        for (path, expected) in
+            [("/x", Origin::Profile("b")), ("/y", Origin::Own), ("/z/1", Origin::Profile("b"))]
+        {
+            let path = RequestPath::parse(path).unwrap();
+            assert_eq!(table.find("GET", &path).unwrap().route.origin(), &expected, "{path:?}");
+        }
     }
 
     #[test]

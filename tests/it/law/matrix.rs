@@ -62,7 +62,7 @@ fn tokens() -> Vec<TokenEntry> {
 }
 
 /// How a cell of the table is written.
-fn in_short(refused: Option<Reason>) -> &'static str {
+pub(super) fn in_short(refused: Option<Reason>) -> &'static str {
     let Some(reason) = refused else { return "yes" };
     match reason {
         Reason::RouteDenied => "deny",

@@ -305,13 +305,20 @@ fn a_route() -> impl Strategy<Value = RouteSpec> {
         |(segments, last, methods, group, places, unnamed, any_resource)| {
             let path: String = segments.iter().map(|segment| format!("/{segment}")).collect();
             let path = if path.is_empty() && last.is_empty() { "/".into() } else { path + last };
-            // Only some methods have a body.
+            // Only some methods have a body, and `path` goes with `{model}`.
             let reads = |place: &&str| {
                 let in_body = *place == "body" || place.starts_with("form:");
                 !in_body || !["GET", "HEAD"].iter().any(|method| methods.contains(method))
             };
-            let model = places
-                .map(|places: Vec<_>| places.into_iter().filter(reads).map(Into::into).collect());
+            let named = |places: Vec<&'static str>| {
+                let mut places: Vec<&str> = places.into_iter().filter(reads).collect();
+                if places != ["default"] {
+                    places.retain(|place| *place != "path");
+                    places.extend(path.contains("{model").then_some("path"));
+                }
+                places.into_iter().map(Into::into).collect()
+            };
+            let model = places.map(named);
             RouteSpec {
                 model,
                 unnamed: unnamed.map(Into::into),
