@@ -2,8 +2,8 @@
 //! process of its own, on loopback ports the operating system chose.
 //!
 //! `make test` installs what these tests drive (MLServer, `tritonclient`, grpcio, `websockets`,
-//! uvicorn, curl, `nghttp`, `h2load`) and runs them. No test waits for a time to pass: each waits
-//! for a line a process prints, for an answer, or for a process to end.
+//! uvicorn, curl, `nghttp`, `h2load`, promtool) and runs them. No test waits for a time to pass:
+//! each waits for a line a process prints, for an answer, or for a process to end.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +19,7 @@ mod process;
 mod python;
 mod recording_relay;
 
+mod alert_rules;
 mod demo;
 mod grpc;
 mod http_clients;

@@ -17,6 +17,7 @@
 //! | `toml file=PATH` | is written to a file; `faregate.toml` and `tokens.toml` are checked as well |
 //! | `start` behind any | belongs to the README's first five minutes, where other documents begin |
 
+mod admin;
 mod markdown;
 mod model_server;
 mod session;
@@ -49,13 +50,17 @@ macro_rules! documents {
 documents! {
     without commands: ["ARCHITECTURE.md", "CONTRIBUTING.md"],
     the_commands_of_the_readme_work: "README.md",
+    the_commands_about_the_admin_api_work: "docs/admin-api.md",
     the_commands_about_credentials_work: "docs/credentials-and-headers.md",
     the_commands_about_decisions_work: "docs/decision.md",
     the_commands_about_deploying_work: "docs/deploy.md",
+    the_commands_about_git_work: "docs/gitops.md",
+    the_commands_about_managing_tokens_work: "docs/manage-tokens.md",
     the_commands_about_observing_work: "docs/observability.md",
     the_commands_about_profiles_work: "docs/profiles.md",
     the_commands_about_refusals_work: "docs/refusals.md",
     the_commands_about_reloading_work: "docs/reload-and-drain.md",
+    the_commands_about_rotation_work: "docs/rotation.md",
     the_commands_about_settings_work: "docs/settings.md",
     the_commands_about_tls_work: "docs/tls.md",
     the_commands_about_token_files_work: "docs/token-file.md",

@@ -10,6 +10,7 @@ use super::terminal::{Gate, Shell};
 
 /// Addresses as the docs write them. The system chooses others, since these may be taken.
 pub(crate) const DATA: &str = "127.0.0.1:8080";
+pub(crate) const ADMIN: &str = "127.0.0.1:9901";
 pub(crate) const OPS: &str = "127.0.0.1:9902";
 const MODEL_SERVERS: [&str; 2] = ["127.0.0.1:8000", "127.0.0.1:8001"];
 
@@ -93,7 +94,9 @@ impl Session {
     /// Does what a block says; what it printed, if it is one of commands.
     fn step(&mut self, block: &Block) -> Option<String> {
         if let Some(file) = block.file() {
-            let text = block.text.replace(DATA, "127.0.0.1:0").replace(OPS, "127.0.0.1:0");
+            let text = [DATA, ADMIN, OPS]
+                .iter()
+                .fold(block.text.clone(), |text, written| text.replace(written, "127.0.0.1:0"));
             let text = self.as_it_is(&text);
             let path = self.folder.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -126,10 +129,22 @@ impl Session {
         drop(self.gate.take());
         self.addresses.retain(|(written, _)| MODEL_SERVERS.contains(written));
         let gate = Gate::start(&self.folder, &block.text);
-        for (written, listener) in [(DATA, "data"), (OPS, "ops")] {
+        let mut listeners = vec![(DATA, "data"), (OPS, "ops")];
+        if self.settings_have_admin(&block.text) {
+            listeners.push((ADMIN, "admin"));
+        }
+        for (written, listener) in listeners {
             self.addresses.push((written, gate.address_of(listener, &block.place).to_string()));
         }
         self.gate = Some(gate);
+    }
+
+    /// Whether a gate that is started so opens the admin listener, which it does not have to.
+    fn settings_have_admin(&self, serve: &str) -> bool {
+        let mut words = serve.split_whitespace().skip_while(|word| *word != "--config");
+        let file = words.nth(1).unwrap_or("config/faregate.toml");
+        let settings = fs::read_to_string(self.folder.path().join(file)).unwrap();
+        settings.lines().any(|line| line.starts_with("[admin]"))
     }
 
     fn as_it_is(&self, text: &str) -> String {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::session::{DATA, OPS};
+use super::session::{ADMIN, DATA, OPS};
 
 /// How long a step may take: far more than any needs, so that it only ends what hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -201,7 +201,10 @@ pub(crate) fn what_the_demo_prints() -> String {
         let line = printed.lines().find(|line| line.trim_start().starts_with(title)).unwrap();
         line.rsplit_once("//").unwrap().1.to_owned()
     };
-    let (data, ops) = (address_behind("Clients"), address_behind("Probes"));
     let folder = folder.path().to_str().unwrap();
-    printed.replace(&data, DATA).replace(&ops, OPS).replace(folder, "/tmp")
+    [("Token page", ADMIN), ("Clients", DATA), ("Probes", OPS)]
+        .iter()
+        .fold(printed.replace(folder, "/tmp"), |printed, (title, written)| {
+            printed.replace(&address_behind(title), written)
+        })
 }
