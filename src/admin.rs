@@ -252,7 +252,7 @@ impl Admin {
         let id = call.request_id.clone();
         let work = tokio::task::spawn_local(async move {
             let answered = tokens::change(&self, &call, &administrator, &body).await;
-            let is_kept = answered.as_ref().map_or_else(Refusal::is_kept_for_repetition, |_| true);
+            let is_kept = answered.as_ref().map_or_else(Refusal::has_stanza, |_| true);
             let response = answered.unwrap_or_else(|refusal| refusal.into_response(&path, &id));
             match turn {
                 Some(turn) if is_kept => kept(turn, response).await,

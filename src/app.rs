@@ -119,6 +119,7 @@ fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
         live: Arc::clone(&live),
         metrics: Arc::clone(&metrics),
         in_flight: AtomicUsize::new(0),
+        inspection_room: Arc::default(),
     });
     let workers = Workers::start(worker_count(&fixed.data), &shared, in_force.as_ref())?;
     keeper.set_barrier(Box::new(workers.barrier()));

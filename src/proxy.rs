@@ -6,6 +6,9 @@
 mod client;
 mod destination;
 pub mod flight;
+mod inspecting;
+mod judged_body;
+mod listing;
 mod outcome;
 mod pool;
 mod refusing;
@@ -29,7 +32,10 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use crate::live::{self, Live, NamespaceInForce, Reader};
-use crate::policy::{Ask, Caller, Decision, Denial, Permit, Reason, RequestPath};
+use crate::policy::{
+    Ask, BodyModel, Caller, Decision, Denial, Inspection, Permit, Reason, RequestPath, Route,
+};
+use crate::settings::Limits;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
 use crate::wire::credential::Credential;
@@ -40,6 +46,8 @@ use crate::wire::target;
 pub use client::{Busy, Client};
 use destination::{destination, forwarded_target};
 use flight::{Flight, Flights};
+pub use inspecting::InspectionRoom;
+use inspecting::{HeldBody, Room};
 use outcome::Outcome;
 use pool::{Call, Pools};
 use refusing::{Refused, Refusing, refuse};
@@ -58,6 +66,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Requests in flight on all workers.
     pub in_flight: AtomicUsize,
+    /// Room for bodies that are held until they are judged.
+    pub inspection_room: Arc<InspectionRoom>,
 }
 
 /// A worker's part of the gate.
@@ -67,6 +77,14 @@ pub struct Proxy {
     pools: Pools,
     flights: Flights,
     draining: Cell<bool>,
+}
+
+/// What the law says of a request that it does not refuse.
+#[allow(clippy::large_enum_variant, reason = "the large one is the common one")]
+enum Verdict {
+    Pass(Passage),
+    /// The model may be named in its body: that has to be read first.
+    ReadBody(Arc<NamespaceInForce>, Inspection),
 }
 
 /// A request that may go on its way, and where.
@@ -128,12 +146,11 @@ impl Proxy {
         let judged_by = &flight.namespace;
         let rules = judged_by.policy.rules();
         let in_force = gate.namespace_named(&judged_by.site.settings.name);
+        let grant = flight.grant.borrow();
         let granted =
-            in_force.filter(|namespace| namespace.policy.still_grants(&flight.grant, rules, now));
+            in_force.filter(|namespace| namespace.policy.still_grants(&grant, rules, now));
         match granted {
-            Some(namespace) => {
-                flight.revoke_at.set(namespace.policy.grant_until(&flight.grant));
-            }
+            Some(namespace) => flight.revoke_at.set(namespace.policy.grant_until(&grant)),
             None => flight.end(flight::Ending::Revoked),
         }
     }
@@ -180,7 +197,7 @@ impl Proxy {
         let metrics = Arc::clone(&self.shared.metrics);
         let outcome =
             Outcome::new(started, client.peer, &parts, request_id.clone(), access, metrics);
-        let judging = AssertUnwindSafe(|| self.judge(&parts, started, limits.max_headers));
+        let judging = AssertUnwindSafe(|| self.judge(&parts, started, limits.max_headers, None));
         let judged = catch_unwind(judging).unwrap_or_else(|_| Err(Refused::internal()));
         let mut response = match judged {
             Err(refused) => {
@@ -190,15 +207,24 @@ impl Proxy {
                 }
                 refuse(&parts, refused, &request_id, outcome)
             }
-            Ok(passage) => {
-                let refusing = Refusing::of(&parts, &passage, &request_id);
+            Ok(Verdict::Pass(passage)) => {
+                let body = Upload::Coming(body);
                 let journey = Journey { client, stream, parts, body, passage, request_id, outcome };
-                let forwarded = self.forward(journey, limits.max_requests_in_flight);
-                match switch::catching_panics(forwarded).await {
-                    Some(Ok(response)) => response,
-                    Some(Err((refusal, outcome))) => refusing.answer(refusal, Some(outcome)),
-                    None => refusing.answer(Refusal::Internal, None),
-                }
+                self.forwarded(journey, None, &limits).await
+            }
+            Ok(Verdict::ReadBody(namespace, inspection)) => {
+                let unread = Unread {
+                    client,
+                    stream,
+                    parts,
+                    body,
+                    namespace,
+                    inspection,
+                    request_id,
+                    outcome,
+                };
+                // Boxed: requests whose body is not read shall not carry the room for this.
+                Box::pin(self.read_and_forwarded(unread, &limits)).await
             }
         };
         drop(busy);
@@ -210,13 +236,79 @@ impl Proxy {
         Ok(response)
     }
 
-    /// Rules 1 to 10: nothing here waits.
+    /// Forwards a permitted request, and answers for the model server where that does not.
+    async fn forwarded(
+        &self,
+        journey: Journey,
+        load: Option<Load>,
+        limits: &Limits,
+    ) -> Response<GateBody> {
+        let refusing = Refusing::of(&journey.parts, &journey.passage, &journey.request_id);
+        let forwarded = self.forward(journey, load, limits);
+        match switch::catching_panics(forwarded).await {
+            Some(Ok(response)) => response,
+            Some(Err((refusal, outcome))) => refusing.answer(refusal, outcome),
+            None => refusing.answer(Refusal::Internal, None),
+        }
+    }
+
+    /// Reads the body of a request as far as the law has to know it, then goes on as if it had
+    /// just come. Whoever got here has a valid token with the route's group.
+    async fn read_and_forwarded(&self, unread: Unread, limits: &Limits) -> Response<GateBody> {
+        let Unread { client, stream, parts, body, namespace, inspection, request_id, outcome } =
+            unread;
+        let refused = |refusal| Refused {
+            refusal,
+            namespace: Some(Arc::clone(&namespace)),
+            denial: Some(inspection.denied(Reason::BadBody)),
+        };
+        let Some(load) = Load::take(&self.shared, limits.max_requests_in_flight) else {
+            relay::discard(body);
+            return refuse(&parts, refused(Refusal::Overloaded), &request_id, outcome);
+        };
+        let routes = namespace.policy.rules().routes.routes();
+        let Some(form) = routes.get(inspection.route()).and_then(Route::in_body) else {
+            return refuse(&parts, refused(Refusal::Internal), &request_id, outcome);
+        };
+        let room = Room::new(&self.shared.inspection_room, limits.inspect_total_bytes);
+        let read = inspecting::read(body, form, &parts, limits, room);
+        let (named, held) = match switch::catching_panics(read).await {
+            Some(Ok(read)) => read,
+            Some(Err(refusal)) => {
+                return refuse(&parts, refused(refusal), &request_id, outcome);
+            }
+            None => return refuse(&parts, refused(Refusal::Internal), &request_id, outcome),
+        };
+        let overtaken = refused(Refusal::Overloaded);
+        let judging = AssertUnwindSafe(|| {
+            let inspected = Some((inspection, named.as_body_model()));
+            self.judge(&parts, Instant::now(), limits.max_headers, inspected)
+        });
+        let judged = catch_unwind(judging).unwrap_or_else(|_| Err(Refused::internal()));
+        let refused = match judged {
+            Ok(Verdict::Pass(passage)) => {
+                let body = Upload::Held(held);
+                let journey = Journey { client, stream, parts, body, passage, request_id, outcome };
+                return self.forwarded(journey, Some(load), limits).await;
+            }
+            // The settings changed meanwhile, and it would have to be read in another way.
+            Ok(Verdict::ReadBody(..)) => overtaken,
+            Err(refused) => refused,
+        };
+        if let Some(rest) = held.rest {
+            relay::discard(rest);
+        }
+        refuse(&parts, refused, &request_id, outcome)
+    }
+
+    /// Rules 1 to 10: nothing here waits. `inspected`: what the law asked for, and what was found.
     fn judge(
         &self,
         parts: &Parts,
         started: Instant,
         max_headers: usize,
-    ) -> Result<Passage, Refused> {
+        inspected: Option<(Inspection, BodyModel<'_>)>,
+    ) -> Result<Verdict, Refused> {
         if parts.method == Method::CONNECT || parts.method == Method::TRACE {
             let refusal = Refusal::MethodNotAllowed;
             return Err(Refused { refusal, namespace: None, denial: None });
@@ -263,26 +355,16 @@ impl Proxy {
         };
         let now = live::now();
         let ask = Ask { method: parts.method.as_str(), path, query, caller, now };
-        let decision = namespace.policy.decide(&ask);
+        let decision = match inspected {
+            None => namespace.policy.decide(&ask),
+            Some((inspection, found)) => namespace.policy.decide_with(&ask, inspection, found),
+        };
         self.shared.metrics.decision_duration.observe(started.elapsed().as_secs_f64());
         let permit = match decision {
-            // Answers are not cut down here yet, so nobody gets one that has to be.
-            Decision::Allow(permit) if permit.filter().is_some() => {
-                let route = permit.route();
-                let denial = Denial { route, ..Denial::early(Reason::ResourceNotAllowed) };
-                return Err(Refused {
-                    refusal: Refusal::Internal,
-                    ..denied(denial.reason, Some(denial))
-                });
-            }
             Decision::Allow(permit) => permit,
-            // Bodies are not read here yet.
             Decision::Inspect(inspection) => {
-                let denial = inspection.denied(Reason::BadBody);
-                return Err(Refused {
-                    refusal: Refusal::Internal,
-                    ..denied(denial.reason, Some(denial))
-                });
+                drop(credential);
+                return Ok(Verdict::ReadBody(namespace, inspection));
             }
             Decision::Deny(denial) => return Err(denied(denial.reason, Some(denial))),
         };
@@ -293,27 +375,27 @@ impl Proxy {
             .ok_or_else(|| denied(Reason::BadTarget, None))?;
         let host = HeaderValue::from_str(host.given).map_err(|_| denied(Reason::BadHost, None))?;
         drop(credential);
-        Ok(Passage { permit, namespace, target, prefix, upstream, host })
+        Ok(Verdict::Pass(Passage { permit, namespace, target, prefix, upstream, host }))
     }
 
     /// Sends a permitted request on its way and relays the answer.
     async fn forward(
         &self,
         journey: Journey,
-        max_in_flight: usize,
-    ) -> Result<Response<GateBody>, (Refusal, Outcome)> {
+        load: Option<Load>,
+        limits: &Limits,
+    ) -> Result<Response<GateBody>, (Refusal, Option<Outcome>)> {
         let Journey { client, stream, mut parts, body, passage, request_id, mut outcome } = journey;
         let Passage { permit, namespace, target, prefix, upstream, host } = passage;
         outcome.permitted(&namespace, &permit);
-        let Some(load) = Load::take(&self.shared, max_in_flight) else {
-            return Err((Refusal::Overloaded, outcome));
-        };
+        let load = load.or_else(|| Load::take(&self.shared, limits.max_requests_in_flight));
+        let Some(load) = load else { return Err((Refusal::Overloaded, Some(outcome))) };
         let stream = stream.unwrap_or_else(|| Rc::clone(&client.switch));
         let flight = Flight::new(Arc::clone(&namespace), &permit, stream, client.busy(), load);
         let flight = self.flights.start(flight);
         let takes_trailers = headers::takes_trailers(&parts.headers);
         let protocol = headers::wanted_upgrade(&parts.headers)
-            .filter(|_| parts.version == Version::HTTP_11 && body.is_end_stream());
+            .filter(|_| parts.version == Version::HTTP_11 && body.is_empty());
         let upgrade =
             protocol.and_then(|protocol| Some((protocol, parts.extensions.remove::<OnUpgrade>()?)));
         namespace.site.headers.clean_request(&mut parts.headers);
@@ -322,8 +404,17 @@ impl Proxy {
         let forwarded = Forwarded { peer, by_tls, host: &host, prefix };
         headers::set_forwarded(&mut parts.headers, &forwarded);
         parts.headers.insert(headers::X_REQUEST_ID, request_id);
-        let mut request =
-            Request::new(OutBody::take(body, parts.version == Version::HTTP_2, &flight).await);
+        let shown = permit.filter().zip(permit.caller());
+        if shown.is_some() {
+            headers::ask_for_the_whole(&mut parts.headers);
+        }
+        let is_http2 = parts.version == Version::HTTP_2;
+        let body = match body {
+            Upload::Coming(body) => OutBody::take(body, is_http2, &flight).await,
+            Upload::Held(held) => OutBody::held(held, is_http2, &flight, &self.shared.live),
+        };
+        let is_head = parts.method == Method::HEAD;
+        let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.headers_mut() = parts.headers;
         let call = Call { permit, request, target, host, takes_trailers, upgrade, upstream };
@@ -331,11 +422,16 @@ impl Proxy {
         match self.pools.call(call, &flight).await {
             Ok(answer) => {
                 outcome.answered(answer.response.status(), sent.elapsed());
-                Ok(relay::relay(answer, flight, outcome))
+                let response = relay::relay(answer, flight, outcome);
+                let Some((filter, token)) = shown else { return Ok(response) };
+                let may_use = |model: &str| namespace.policy.may_use(token, model);
+                let room = Room::new(&self.shared.inspection_room, limits.inspect_total_bytes);
+                let cut = listing::cut_down(response, is_head, filter, may_use, limits, room);
+                Box::pin(cut).await.map_err(|refusal| (refusal, None))
             }
             Err(refusal) => {
                 outcome.bytes_in = flight.bytes_in.get();
-                Err((refusal, outcome))
+                Err((refusal, Some(outcome)))
             }
         }
     }
@@ -346,8 +442,35 @@ struct Journey {
     client: Rc<Client>,
     stream: Option<Rc<Switch>>,
     parts: Parts,
-    body: Incoming,
+    body: Upload,
     passage: Passage,
+    request_id: HeaderValue,
+    outcome: Outcome,
+}
+
+/// A client's body on its way to the model server.
+#[allow(clippy::large_enum_variant, reason = "each is moved once, and most are the small one")]
+enum Upload {
+    /// Nothing of it was read.
+    Coming(Incoming),
+    /// It was read to find its model.
+    Held(HeldBody),
+}
+
+impl Upload {
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Coming(body) if body.is_end_stream())
+    }
+}
+
+/// A request whose body the law has to know.
+struct Unread {
+    client: Rc<Client>,
+    stream: Option<Rc<Switch>>,
+    parts: Parts,
+    body: Incoming,
+    namespace: Arc<NamespaceInForce>,
+    inspection: Inspection,
     request_id: HeaderValue,
     outcome: Outcome,
 }

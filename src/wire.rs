@@ -4,5 +4,6 @@
 pub mod credential;
 pub mod headers;
 pub mod inspect;
+pub mod model_list;
 pub mod refusal;
 pub mod target;

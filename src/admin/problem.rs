@@ -170,9 +170,9 @@ impl Refusal {
         self
     }
 
-    /// Whether asking again in the same way shall get this same answer: it holds a secret that is
-    /// shown nowhere else.
-    pub(super) fn is_kept_for_repetition(&self) -> bool {
+    /// Whether it tells what a person has to write, and with it, maybe, a secret that is shown
+    /// nowhere else.
+    pub(super) fn has_stanza(&self) -> bool {
         self.told.stanza.is_some()
     }
 

@@ -61,17 +61,30 @@ pub(super) async fn change(
     let now = live::now();
     let (change, changed_fields) = asked(call, body, now)?;
     let namespace = &administrator.namespace.site.settings.name;
-    let changed = admin.change(namespace, seen, change).await?;
-    admin.audit.record(&AuditEntry {
-        administrator: Some(&administrator.name),
-        address: call.peer,
-        action: call.operation.as_str(),
-        namespace: Some(namespace),
-        token_id: Some(&changed.token_id),
-        changed_fields: &changed_fields,
-        request_id: &call.request_id,
-        outcome: "done",
-    });
+    let record = |token_id: Option<&str>, outcome| {
+        admin.audit.record(&AuditEntry {
+            administrator: Some(&administrator.name),
+            address: call.peer,
+            action: call.operation.as_str(),
+            namespace: Some(namespace),
+            token_id,
+            changed_fields: &changed_fields,
+            request_id: &call.request_id,
+            outcome,
+        });
+    };
+    let changed = match admin.change(namespace, seen, change).await {
+        Ok(changed) => changed,
+        Err(refusal) => {
+            if refusal.has_stanza() {
+                // Nothing was saved, but a secret was handed out that an operator may make valid.
+                let id = Some(&*call.id).filter(|id| !id.is_empty());
+                record(id, "read_only_store");
+            }
+            return Err(refusal);
+        }
+    };
+    record(Some(&changed.token_id), "done");
     if call.operation == Operation::DeleteToken {
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::NO_CONTENT;

@@ -13,6 +13,7 @@ use crate::live::NamespaceInForce;
 use crate::policy::{Grant, Moment, Permit};
 use crate::settings::Limits;
 use crate::telemetry::metrics::StreamEnd;
+use crate::wire::refusal::Refusal;
 
 /// Why a request was ended from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,14 +28,16 @@ pub enum Ending {
     Revoked,
     /// The gate stops.
     Drain,
+    /// A message of the call was refused.
+    Refused(Refusal),
 }
 
 /// A request between its permit and the last byte of its response.
 pub struct Flight {
     /// By which policy it was judged.
     pub namespace: Arc<NamespaceInForce>,
-    /// By what right it runs.
-    pub grant: Grant,
+    /// By what right it runs. The messages of a gRPC call may add models to it.
+    pub(super) grant: RefCell<Grant>,
     /// When the right ends by itself, if it does.
     pub(super) revoke_at: Cell<Option<Moment>>,
     ended: Cell<Option<Ending>>,
@@ -50,6 +53,8 @@ pub struct Flight {
     response_timeout: Cell<Duration>,
     /// Wakes whoever carries the client's body to the model server.
     pub uploading: Switch,
+    /// Whether each message of the client is judged as it passes.
+    pub(super) is_judged_by_message: Cell<bool>,
     /// Whether the client's body was carried to its end.
     pub uploaded: Cell<bool>,
     /// Whether the client's body broke off, or was no body.
@@ -77,7 +82,7 @@ impl Flight {
         let grant = permit.grant();
         Self {
             revoke_at: Cell::new(namespace.policy.grant_until(&grant)),
-            grant,
+            grant: RefCell::new(grant),
             namespace,
             ended: Cell::new(None),
             answered: Cell::new(false),
@@ -88,6 +93,7 @@ impl Flight {
             response_due: Cell::new(None),
             response_timeout: Cell::new(Duration::MAX),
             uploading: Switch::default(),
+            is_judged_by_message: Cell::new(false),
             uploaded: Cell::new(false),
             client_failed: Cell::new(false),
             is_over: Cell::new(false),
@@ -131,7 +137,8 @@ impl Flight {
         }
         self.waiting.turn_off();
         self.finish();
-        if self.answered.get() {
+        // Whoever relays the answer ends it with the refusal as its trailers.
+        if self.answered.get() && !matches!(why, Ending::Refused(_)) {
             let counted = match why {
                 Ending::Revoked => Some(StreamEnd::Revoked),
                 Ending::Drain => Some(StreamEnd::Drain),

@@ -127,6 +127,14 @@ impl Outcome {
         self.namespace = Some(Arc::clone(namespace));
     }
 
+    /// A message of a permitted gRPC call was refused.
+    pub(super) fn refused_in_its_course(&mut self, refusal: Refusal) {
+        if let (Some(namespace), Refusal::Denied(reason)) = (&self.namespace, refusal) {
+            namespace.site.metrics.decided(Some(reason), None);
+        }
+        self.refusal = Some(refusal);
+    }
+
     /// The model server began to answer.
     pub(super) fn answered(&mut self, status: StatusCode, took: Duration) {
         self.status = Some(status);

@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
@@ -17,13 +18,17 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::flight::InFlight;
+use super::flight::{Ending, InFlight};
+use super::inspecting::HeldBody;
+use super::judged_body::JudgedBody;
 use super::outcome::Outcome;
 use super::pool::{Answer, Http1, StreamSlot};
 use super::switch;
+use crate::live::Live;
 use crate::telemetry::metrics::UpstreamError;
 use crate::upstream::AtEndpoint;
 use crate::wire::headers;
+use crate::wire::refusal::{self, Refusal};
 
 /// What ends a body early.
 pub(super) type BodyError = Box<dyn StdError + Send + Sync>;
@@ -39,6 +44,8 @@ pub(super) enum OutBody {
     Ready(Option<Bytes>),
     /// The rest is still to come.
     Stream(ClientBody),
+    /// It was read for its model.
+    Judged(Box<JudgedBody>),
 }
 
 /// A client's body as it comes in.
@@ -49,7 +56,23 @@ pub(super) struct ClientBody {
     flight: Rc<InFlight>,
 }
 
+impl ClientBody {
+    pub(super) fn new(incoming: Incoming, is_http2: bool, flight: &Rc<InFlight>) -> Self {
+        Self { first: None, incoming, is_http2, flight: Rc::clone(flight) }
+    }
+}
+
 impl OutBody {
+    /// Takes a body that was read for its model.
+    pub(super) fn held(
+        held: HeldBody,
+        is_http2: bool,
+        flight: &Rc<InFlight>,
+        live: &Arc<Live>,
+    ) -> Self {
+        Self::Judged(Box::new(JudgedBody::new(held, is_http2, flight, live)))
+    }
+
     /// Takes a client's body. If it is small and was sent with the head, it will leave with the
     /// head too, in one write; whoever sends it slowly has it streamed.
     pub(super) async fn take(
@@ -142,6 +165,7 @@ impl Body for OutBody {
             Self::Empty => Poll::Ready(None),
             Self::Ready(data) => Poll::Ready(data.take().map(|data| Ok(Frame::data(data)))),
             Self::Stream(body) => body.poll(cx),
+            Self::Judged(body) => body.poll(cx),
         }
     }
 
@@ -150,6 +174,7 @@ impl Body for OutBody {
             Self::Empty => true,
             Self::Ready(data) => data.is_none(),
             Self::Stream(body) => body.first.is_none() && body.incoming.is_end_stream(),
+            Self::Judged(body) => body.is_end_stream(),
         }
     }
 
@@ -160,12 +185,16 @@ impl Body for OutBody {
                 SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
             }
             Self::Stream(body) => body.size_hint(),
+            Self::Judged(body) => body.size_hint(),
         }
     }
 }
 
 impl ClientBody {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.flight.is_over() {
             return Poll::Ready(Some(Err("the request was ended".into())));
         }
@@ -214,7 +243,7 @@ impl ClientBody {
         Poll::Ready(Some(Ok(frame)))
     }
 
-    fn size_hint(&self) -> SizeHint {
+    pub(super) fn size_hint(&self) -> SizeHint {
         let mut hint = self.incoming.size_hint();
         let before = match &self.first {
             Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
@@ -239,6 +268,8 @@ pub struct GateBody(Kind);
 enum Kind {
     Whole(Full<Bytes>),
     Relayed(Box<RelayedBody>),
+    /// Another body in the place of one that was read; its record is kept to the end.
+    Instead(Full<Bytes>, Box<RelayedBody>),
 }
 
 /// A model server's body as it comes in.
@@ -250,6 +281,9 @@ struct RelayedBody {
     connection: Option<Box<Http1>>,
     flight: Rc<InFlight>,
     outcome: Outcome,
+    /// Whether messages of the client may still be refused.
+    is_judged_by_message: bool,
+    refusal_told: bool,
     _at: Option<AtEndpoint>,
     _slot: Option<StreamSlot>,
 }
@@ -259,6 +293,24 @@ impl GateBody {
     #[must_use]
     pub fn whole(body: Full<Bytes>) -> Self {
         Self(Kind::Whole(body))
+    }
+
+    /// A body that is sent instead of one that was read to its end.
+    #[must_use]
+    pub(super) fn instead(read: Self, body: Full<Bytes>) -> Self {
+        match read.0 {
+            Kind::Whole(_) => Self(Kind::Whole(body)),
+            Kind::Relayed(relayed) | Kind::Instead(_, relayed) => {
+                Self(Kind::Instead(body, relayed))
+            }
+        }
+    }
+
+    /// The gate answers instead of the model server after all.
+    pub(super) fn failed(&mut self, refusal: Refusal) {
+        if let Kind::Relayed(body) = &mut self.0 {
+            body.outcome.failed(refusal, "");
+        }
     }
 }
 
@@ -271,7 +323,7 @@ impl Body for GateBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.get_mut().0 {
-            Kind::Whole(body) => {
+            Kind::Whole(body) | Kind::Instead(body, _) => {
                 Pin::new(body).poll_frame(cx).map_err(|never: Infallible| match never {})
             }
             Kind::Relayed(body) => body.poll(cx),
@@ -280,14 +332,14 @@ impl Body for GateBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Whole(body) => body.is_end_stream(),
-            Kind::Relayed(body) => body.incoming.is_end_stream(),
+            Kind::Whole(body) | Kind::Instead(body, _) => body.is_end_stream(),
+            Kind::Relayed(body) => !body.is_judged_by_message && body.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole(body) => body.size_hint(),
+            Kind::Whole(body) | Kind::Instead(body, _) => body.size_hint(),
             Kind::Relayed(body) => body.incoming.size_hint(),
         }
     }
@@ -296,6 +348,9 @@ impl Body for GateBody {
 impl RelayedBody {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.flight.piece_offered.set(None);
+        if let Some(trailers) = self.refused_call(cx) {
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
         let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
         if frame.is_pending()
             && let Some(connection) = &mut self.connection
@@ -332,6 +387,23 @@ impl RelayedBody {
                 Poll::Ready(Some(Err(error.into())))
             }
         }
+    }
+
+    /// The end of the answer when a message of the call was refused; none while none was.
+    fn refused_call(&mut self, cx: &Context<'_>) -> Option<Option<HeaderMap>> {
+        if self.refusal_told {
+            return Some(None);
+        }
+        if !self.is_judged_by_message {
+            return None;
+        }
+        let Some(Ending::Refused(refusal)) = self.flight.ended() else {
+            self.flight.waiting.register(cx);
+            return None;
+        };
+        self.refusal_told = true;
+        self.outcome.refused_in_its_course(refusal);
+        Some(Some(refusal::grpc_trailers(refusal)))
     }
 
     /// The whole answer is here: the connection may serve another request.
@@ -373,8 +445,17 @@ pub(super) fn relay(answer: Answer, flight: Rc<InFlight>, outcome: Outcome) -> R
         return Response::from_parts(parts, GateBody::whole(Full::default()));
     }
     debug_assert_ne!(parts.status, StatusCode::SWITCHING_PROTOCOLS);
-    let body =
-        RelayedBody { incoming, is_http2, connection, flight, outcome, _at: at, _slot: slot };
+    let body = RelayedBody {
+        is_judged_by_message: flight.is_judged_by_message.get(),
+        refusal_told: false,
+        incoming,
+        is_http2,
+        connection,
+        flight,
+        outcome,
+        _at: at,
+        _slot: slot,
+    };
     Response::from_parts(parts, GateBody(Kind::Relayed(Box::new(body))))
 }
 

@@ -60,7 +60,8 @@ pub fn tell_warnings(file: &Path, warnings: &[Problem]) {
     for warning in warnings {
         tracing::warn!(
             file = %file.display(),
-            line = warning.line.unwrap_or_default() as u64,
+            // What the program made stands on no line.
+            line = warning.line.filter(|line| *line > 0).map(|line| line as u64),
             remedy = warning.remedy,
             "{}",
             warning.what

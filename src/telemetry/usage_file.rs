@@ -397,9 +397,7 @@ mod tests {
             methods: vec!["GET".into()],
             path: "/{model}".into(),
             group: "g".into(),
-            model: None,
-            dialect: None,
-            any_resource: false,
+            ..RouteSpec::default()
         };
         routes.add(Origin::Own, &route).unwrap();
         let rules = Rules { routes, default_model: None, enforce: true };

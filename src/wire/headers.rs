@@ -213,6 +213,38 @@ pub fn request_id(headers: &HeaderMap) -> HeaderValue {
     HeaderValue::from_maybe_shared(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 
+/// Removes from a request what would make its answer a part of the whole, an encoded one, or none:
+/// the gate has to read it.
+pub fn ask_for_the_whole(headers: &mut HeaderMap) {
+    for name in [
+        header::ACCEPT_ENCODING,
+        header::RANGE,
+        header::IF_RANGE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_UNMODIFIED_SINCE,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// Removes from a response what no longer holds once its body was cut down.
+pub fn forget_the_whole(headers: &mut HeaderMap) {
+    for name in [
+        header::CONTENT_LENGTH,
+        header::ETAG,
+        header::LAST_MODIFIED,
+        header::ACCEPT_RANGES,
+        HeaderName::from_static("content-md5"),
+        HeaderName::from_static("digest"),
+        HeaderName::from_static("content-digest"),
+        HeaderName::from_static("repr-digest"),
+    ] {
+        headers.remove(name);
+    }
+}
+
 /// Removes from a response what is between the model server and the gate, and what only the gate
 /// may say.
 pub fn clean_response(headers: &mut HeaderMap) {

@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use crate::policy::Reason;
 
-pub use answer::{Circumstances, accepts_html, answer};
+pub use answer::{Circumstances, accepts_html, answer, grpc_trailers};
 
 /// Everything that the gate answers instead of the model server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

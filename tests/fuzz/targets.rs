@@ -248,7 +248,7 @@ fn percent_decoded(segment: &str) -> String {
     let mut decoded = pieces.next().unwrap_or_default().as_bytes().to_vec();
     for piece in pieces {
         decoded.push(u8::from_str_radix(&piece[..2], 16).expect("two digits"));
-        decoded.extend_from_slice(piece[2..].as_bytes());
+        decoded.extend_from_slice(&piece.as_bytes()[2..]);
     }
     String::from_utf8(decoded).expect("text")
 }

@@ -127,7 +127,7 @@ export const text = {
       max_in_flight: `${value} at a time`,
     })[key] ?? `${key} ${value}`,
     labels: 'Labels',
-    countsHint: 'Use is counted since the gate started.',
+    countsHint: 'Counted by this gate; other replicas count for themselves.',
   },
 
   nameField: {

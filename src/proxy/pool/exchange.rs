@@ -103,5 +103,6 @@ fn refusal_for(why: Ending) -> Refusal {
         Ending::BodyTimeout | Ending::WriteTimeout => Refusal::BodyTimeout,
         Ending::Revoked => Refusal::Revoked,
         Ending::Drain => Refusal::Overloaded,
+        Ending::Refused(refusal) => refusal,
     }
 }

@@ -142,11 +142,24 @@ fn in_grpc(row: &Row) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    set_grpc_status(row, headers);
+    response
+}
+
+/// The end of a gRPC call that is refused in its middle (gRPC over HTTP/2, "Responses").
+#[must_use]
+pub fn grpc_trailers(refusal: Refusal) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    set_grpc_status(&refusal.row(), &mut trailers);
+    trailers.insert(FAREGATE_REASON, HeaderValue::from_static(refusal.public_reason()));
+    trailers
+}
+
+fn set_grpc_status(row: &Row, headers: &mut HeaderMap) {
     headers.insert("grpc-status", HeaderValue::from(row.grpc as u16));
     if let Ok(message) = HeaderValue::try_from(grpc_escaped(row.text)) {
         headers.insert("grpc-message", message);
     }
-    response
 }
 
 /// `grpc-message` is percent-encoded outside printable ASCII (gRPC over HTTP/2, "Responses").

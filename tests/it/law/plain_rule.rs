@@ -271,6 +271,7 @@ fn model_of(
         (_, BodyModel::Unclear(BodyFault::Conflict)) => return Err(Reason::ModelConflict),
         (_, BodyModel::Unclear(BodyFault::TooLarge)) => return Err(Reason::BodyTooLarge),
         (_, BodyModel::Unclear(BodyFault::Malformed)) => return Err(Reason::BadBody),
+        (_, BodyModel::Unclear(BodyFault::NotAnId)) => return Err(Reason::BadModel),
         (_, BodyModel::Unclear(BodyFault::Encoded)) => return Err(Reason::UnsupportedEncoding),
         (Some(one), BodyModel::One(other)) if one != other => return Err(Reason::ModelConflict),
         (Some(one), _) => one,
