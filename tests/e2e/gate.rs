@@ -126,17 +126,21 @@ groups = "x-authenticated-groups"
         token["id"].as_str().unwrap().to_owned()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A command about these files.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = faregate();
         command.args(arguments).arg("--config").arg(self.settings());
         command
     }
 
     pub(crate) fn start(self) -> Gate {
-        let process = RunningProcess::start(
-            "faregate serve",
-            faregate().arg("serve").arg("--config").arg(self.settings()),
-        );
+        let mut serve = self.command(&["serve"]);
+        self.start_by(&mut serve)
+    }
+
+    /// As [`Self::start`], by a command around `faregate serve`.
+    pub(crate) fn start_by(self, command: &mut Command) -> Gate {
+        let process = RunningProcess::start("faregate serve", command);
         let data = listener_address(&process, "data");
         let ops = listener_address(&process, "ops");
         Gate { process, data, ops, files: self }
@@ -160,7 +164,7 @@ impl Gate {
 }
 
 /// The address of a listener, from the line the gate logs for each when it has bound it.
-fn listener_address(process: &RunningProcess, listener: &str) -> String {
+pub(crate) fn listener_address(process: &RunningProcess, listener: &str) -> String {
     process.wait_for(&format!("the address of its {listener} listener"), |line| {
         let event: serde_json::Value = serde_json::from_str(line).ok()?;
         let it_is = event["message"] == "listening" && event["listener"] == listener;

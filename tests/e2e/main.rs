@@ -2,8 +2,9 @@
 //! process of its own, on loopback ports the operating system chose.
 //!
 //! `make test` installs what these tests drive (MLServer, `tritonclient`, grpcio, `websockets`,
-//! uvicorn, curl, `nghttp`, `h2load`, promtool) and runs them. No test waits for a time to pass:
-//! each waits for a line a process prints, for an answer, or for a process to end.
+//! uvicorn, curl, `nghttp`, `h2load`, strace, promtool) and runs them. No test waits for a time to
+//! pass: each waits for a line a process prints, for an answer, or for a process to end. Those that
+//! disturb changes of the token file at random go on for some seconds.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,19 +13,28 @@
     reason = "a test stops at the first thing that is wrong"
 )]
 
+mod admin_gate;
 mod certificates;
 mod curl;
 mod gate;
+mod http_connection;
 mod process;
 mod python;
 mod recording_relay;
+mod strace;
+mod token_file;
 
 mod alert_rules;
+mod crash;
 mod demo;
+mod failing_disk;
+mod gate_failures;
 mod grpc;
+mod hand_edits;
 mod http_clients;
 mod image_rules;
 mod mlserver;
 mod streaming;
 mod tls;
 mod websocket;
+mod writers;
