@@ -4,6 +4,7 @@
 //! is repeatable: the seed is fixed, and what fails is shrunk and shown. `PROPTEST_CASES` and
 //! `PROPTEST_RNG_SEED` ask for more questions, or for others.
 
+mod bodies;
 mod hostile_input;
 mod matrix;
 mod one_spelling;

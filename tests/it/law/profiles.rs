@@ -204,8 +204,8 @@ fn profiles_beside_each_other_agree_where_the_model_is() {
             let (one_rules, other_rules) = (routes(one.name), routes(other.name));
             for own in one_rules.routes.routes() {
                 let meets = |other: &&Route| {
-                    let has = |method: &Box<str>| own.methods().contains(method);
-                    other.path() == own.path() && other.methods().iter().any(has)
+                    let has = |method: &str| own.methods().iter().any(|other| **other == *method);
+                    other.path() == own.path() && other.methods().iter().any(|method| has(method))
                 };
                 let Some(theirs) = other_rules.routes.routes().iter().find(meets) else { continue };
                 if places(own) != places(theirs) {

@@ -132,7 +132,7 @@ fn entitled(
     let Some(found) = find(world, method, path) else {
         return Err("nobody mapped it".into());
     };
-    let RouteSpec { group, any_resource, .. } = found.route;
+    let RouteSpec { group, any_resource, filter, .. } = found.route;
     if group == "public" {
         return Ok(());
     }
@@ -145,7 +145,9 @@ fn entitled(
         Some(model) if !covers(&resources, &decoded(&model, true)) => {
             Err(format!("it names the model `{model}`"))
         }
-        None if !any_resource && !resources.contains(&"*") => Err("it asks for `*`".into()),
+        None if !any_resource && filter.is_none() && !resources.contains(&"*") => {
+            Err("it asks for `*`".into())
+        }
         _ => Ok(()),
     }
 }
@@ -185,6 +187,9 @@ fn worlds() -> Vec<World> {
         profile_routes("ovh"),
         profile_routes("kserve-v2"),
         [profile_routes("kserve-v2"), profile_routes("ovh")].concat(),
+        [profile_routes("kserve-v1"), profile_routes("tensorflow-serving")].concat(),
+        [profile_routes("torchserve"), profile_routes("triton")].concat(),
+        [profile_routes("openai"), profile_routes("vllm")].concat(),
         own_routes(),
         [own_routes(), profile_routes("ovh")].concat(),
         [own_routes(), profile_routes("any")].concat(),
@@ -390,7 +395,8 @@ fn no_reading_of_an_allowed_path_is_forbidden() {
 #[test]
 fn no_forgetful_reading_under_a_profile_is_forbidden() {
     let seen = Seen::default();
-    let worlds = ["ovh", "kserve-v2"].map(|profile| World {
+    let profiles = ["ovh", "kserve-v2", "kserve-v1", "tensorflow-serving", "torchserve", "openai"];
+    let worlds = profiles.map(|profile| World {
         routes: profile_routes(profile),
         default_model: None,
         enforce: true,
