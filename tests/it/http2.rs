@@ -555,7 +555,7 @@ fn a_grpc_client_is_refused_in_grpc() {
         ("no token", grpc(service), "16", "no_credential"),
         ("bad token", grpc(service).token("nobody"), "16", "invalid_token"),
         ("expired token", grpc(service).token("expired"), "16", "invalid_token"),
-        ("resource", grpc(service).token("eval"), "7", "resource_not_allowed"),
+        ("resource", grpc("/other.Service/Call").token("eval"), "7", "resource_not_allowed"),
         ("group", grpc(service).token("no-groups"), "7", "group_not_allowed"),
         ("route denied", grpc("/closed").set(":method", "GET").token("all"), "7", "route_denied"),
         ("path", grpc("/inference.GRPCInferenceService//ModelInfer").token("all"), "3", "bad_path"),
