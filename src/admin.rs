@@ -17,7 +17,7 @@ mod problem;
 mod replay;
 mod response;
 pub mod router;
-mod throttle;
+pub mod throttle;
 mod tokens;
 pub mod view;
 
@@ -36,6 +36,7 @@ use hyper::body::{Body as _, Incoming};
 use tokio::sync::Mutex;
 
 use crate::live::{self, Live, NamespaceInForce, Order};
+use crate::policy::Document;
 use crate::settings::AdminListener;
 use crate::telemetry::audit::{Audit, AuditEntry};
 use crate::telemetry::metrics::{Metrics, WITHOUT_KEY};
@@ -47,6 +48,9 @@ use replay::{Asked, Replays, Turn};
 pub use response::Body;
 use router::{Found, Operation};
 use throttle::Throttle;
+
+/// The action of requests with a right key for something that is no call.
+const NO_CALL: &str = "none";
 
 /// The admin listener's state; one thread has it.
 pub struct Admin {
@@ -75,8 +79,29 @@ struct Call {
     operation: Operation,
     /// The id in the path, of the calls that have one.
     id: String,
-    /// The BLAKE3 hash of the administrator key.
-    key: Digest,
+    /// The hashes of the administrator key, as files have them.
+    key: KeyHashes,
+}
+
+/// The hashes under which a token file may hold an administrator key.
+#[derive(Clone, Copy)]
+struct KeyHashes {
+    blake3: Digest,
+    sha256: Digest,
+}
+
+impl KeyHashes {
+    fn of(key: Presented<'_>) -> Self {
+        Self { blake3: Digest::blake3(key.bytes()), sha256: Digest::sha256(key.bytes()) }
+    }
+
+    /// Whether the key is an administrator's in a file that says this.
+    fn open(&self, document: &Document) -> bool {
+        document.admins.iter().any(|admin| {
+            Digest::parse(&admin.hash.value)
+                .is_ok_and(|own| own == self.blake3 || own == self.sha256)
+        })
+    }
 }
 
 fn no_such_namespace() -> Refusal {
@@ -170,6 +195,9 @@ impl Admin {
             }
             _ => Some(self.authenticated(peer, &parts, request_id)?),
         };
+        if key.is_some() {
+            *action = NO_CALL;
+        }
         let (operation, values) = match found {
             Found::Call(operation, values) => (operation, values),
             Found::Nothing => return Err(no_such_path()),
@@ -191,9 +219,9 @@ impl Admin {
         let text = |place: usize| values.get(place).copied().unwrap_or_default().to_owned();
         let (namespace, id) = (text(0), text(1));
         let request_id = request_id.to_owned();
-        let hash = Digest::blake3(key.bytes());
+        let hashes = KeyHashes::of(key);
         let administrator = self.administrator(key, &namespace).ok_or_else(no_such_namespace)?;
-        let call = Call { peer, parts, request_id, operation, id, key: hash };
+        let call = Call { peer, parts, request_id, operation, id, key: hashes };
         self.dispatch(call, administrator, body).await
     }
 
@@ -225,6 +253,14 @@ impl Admin {
             Some(body) => body::read(body).await?,
             None => bytes::Bytes::new(),
         };
+        // The key may have been taken away while the body came.
+        let key = guard::key(&call.parts.headers)?;
+        let name = &administrator.namespace.site.settings.name;
+        let still = match key {
+            Key::Presented(key) => self.administrator(key, name),
+            Key::Missing => None,
+        };
+        let administrator = still.ok_or_else(wrong_key)?;
         if call.operation == Operation::Explain {
             return namespaces::explain(&administrator.namespace, &body);
         }
@@ -232,7 +268,7 @@ impl Admin {
             return self.carried_out(call, administrator, body, None).await;
         };
         let path = call.parts.uri.path().to_owned();
-        let asked = Asked { administrator: *call.key.bytes(), path, key };
+        let asked = Asked { administrator: *call.key.blake3.bytes(), path, key };
         let answer = self.replays.borrow_mut().enter(asked, Instant::now());
         match Turn::take(answer, &body).await? {
             Ok(answered_before) => Ok(answered_before),
@@ -276,10 +312,6 @@ impl Admin {
         parts: &'p Parts,
         request_id: &str,
     ) -> Result<Presented<'p>, Refusal> {
-        let unauthorized = |detail: &'static str, reason: &'static str, challenge: &'static str| {
-            Refusal::new(StatusCode::UNAUTHORIZED, reason, detail)
-                .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
-        };
         let now = Instant::now();
         let key = match guard::key(&parts.headers)? {
             Key::Presented(key) => key,
@@ -315,11 +347,7 @@ impl Admin {
             request_id,
             outcome: "refused_key",
         });
-        Err(unauthorized(
-            "The administrator key is not valid.",
-            "invalid_token",
-            "Bearer realm=\"faregate-admin\", error=\"invalid_token\"",
-        ))
+        Err(wrong_key())
     }
 
     fn administrator(&self, key: Presented<'_>, namespace: &str) -> Option<Administrator> {
@@ -346,6 +374,19 @@ async fn kept(turn: Turn, response: Response<Body>) -> Response<Body> {
     let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes);
     turn.keep(parts.status, &parts.headers, body.clone());
     Response::from_parts(parts, Body::new(body))
+}
+
+fn unauthorized(detail: &'static str, reason: &'static str, challenge: &'static str) -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, reason, detail)
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+}
+
+fn wrong_key() -> Refusal {
+    unauthorized(
+        "The administrator key is not valid.",
+        "invalid_token",
+        "Bearer realm=\"faregate-admin\", error=\"invalid_token\"",
+    )
 }
 
 fn no_such_path() -> Refusal {

@@ -6,8 +6,8 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 use zeroize::Zeroizing;
 
-use super::Admin;
 use super::problem::{Refusal, Stanza};
+use super::{Admin, KeyHashes};
 use crate::live::{NamespaceInForce, NotInForce, Order, Settlement};
 use crate::policy::Document;
 use crate::policy::amend::{AmendError, Amended, Edit, Entropy};
@@ -87,6 +87,7 @@ impl Admin {
     pub(super) async fn change(
         &self,
         namespace: &str,
+        administrator: KeyHashes,
         seen: Option<Generation>,
         change: Change,
     ) -> Result<Changed, Refusal> {
@@ -99,6 +100,14 @@ impl Admin {
         let rules = Arc::clone(&namespace.site.settings.rules);
         // The lock of the file and the disk may take their time.
         let written = tokio::task::spawn_blocking(move || {
+            let change = |document: &Document| {
+                // Whoever is no administrator any more changes nothing, even if that is not in
+                // force yet.
+                if !administrator.open(document) {
+                    return Err(AmendError::NoSuchAdmin(String::new()));
+                }
+                change(document)
+            };
             let with_edit = |document: &Document| {
                 let (amended, secret) = change(document)?;
                 let edit = amended.edit.clone();
@@ -107,7 +116,7 @@ impl Admin {
             match store.commit(seen.as_ref(), &rules, with_edit) {
                 Ok(committed) => Ok(Written::Committed(Box::new(committed))),
                 Err(error @ StoreError::ReadOnly { .. }) => {
-                    let (edit, secret) = store.rehearse(&rules, &change)?;
+                    let (edit, secret) = store.rehearse(&rules, change)?;
                     Ok(Written::ReadOnly(Box::new((error, edit, secret))))
                 }
                 Err(error) => Err(error),
@@ -194,9 +203,8 @@ fn refused(error: &StoreError, is_conditional: bool) -> Refusal {
         StoreError::Amend(AmendError::Grace) => {
             return Refusal::of_field("grace_period", error.to_string());
         }
-        StoreError::Amend(AmendError::NoSuchAdmin(_) | AmendError::AdminExists(_)) => {
-            return internal();
-        }
+        StoreError::Amend(AmendError::NoSuchAdmin(_)) => return super::wrong_key(),
+        StoreError::Amend(AmendError::AdminExists(_)) => return internal(),
         StoreError::Refused(problems) => return Refusal::of_problems(problems.clone()),
         StoreError::Changed { .. } if is_conditional => StatusCode::PRECONDITION_FAILED,
         StoreError::Changed { .. } => StatusCode::CONFLICT,

@@ -1,10 +1,12 @@
 //! What requests say, and the law's judgement of each field.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::problem::{FieldError, Refusal};
@@ -130,17 +132,39 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Deserialize::deserialize(deserializer).map(Some)
 }
 
-/// An object or `null`. serde would take a list for an object too.
-fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+/// An object or `null`.
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
-    let members: Option<Map<String, Value>> = Deserialize::deserialize(deserializer)?;
-    let read = members.map(|members| T::deserialize(Value::Object(members)));
-    read.transpose().map_err(D::Error::custom)
+    let read: Option<ObjectOnly<T>> = Deserialize::deserialize(deserializer)?;
+    Ok(read.map(|ObjectOnly(object)| object))
+}
+
+/// A value that is read from an object. serde would take a list for one too.
+struct ObjectOnly<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ObjectOnly<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+
+        deserializer.deserialize_map(Object(PhantomData)).map(Self)
+    }
 }
 
 /// [`given`] and [`object`].
-fn given_object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+fn given_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     object(deserializer).map(Some)

@@ -68,7 +68,7 @@ struct Query {
 }
 
 /// Where the next page begins: after this token, wherever it stands by then; where it stood, if it
-/// is gone. Tokens that come and go between two pages may be shown twice, but none is passed over.
+/// is gone. Tokens that go between two pages may make others be shown twice, but pass none over.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Cursor {
@@ -230,7 +230,10 @@ pub(super) fn tokens(
         let twice_place = match policy.facts(&cursor.after) {
             Some((place, _)) => 2 * place,
             None => {
+                // What is shown from the file's end on keeps its places when later tokens go.
+                let is_from_the_end = query.key == Key::File && query.descending;
                 let gone = cursor.count.saturating_sub(count).saturating_sub(1);
+                let gone = if is_from_the_end { 0 } else { gone };
                 (2 * cursor.place.saturating_sub(gone)).saturating_sub(1)
             }
         };

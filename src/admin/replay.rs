@@ -1,5 +1,6 @@
 //! Requests that are sent again because their answer was lost get the same answer.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ const KEPT: Duration = Duration::from_secs(600);
 
 /// So many answers are kept; beyond, the oldest go first.
 const MAX_KEPT: usize = 10_000;
+
+/// So many bytes of bodies are kept; beyond, the oldest go first.
+const MAX_KEPT_BYTES: usize = 16 << 20;
 
 /// The header (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -42,7 +46,15 @@ pub(super) struct Asked {
 
 struct Kept {
     since: Instant,
+    waiting: Waiting,
+}
+
+/// What those with the same key wait for.
+#[derive(Clone, Default)]
+pub(super) struct Waiting {
     answer: Arc<Mutex<Option<Answer>>>,
+    /// How long the body of the answer is, in bytes.
+    length: Rc<Cell<usize>>,
 }
 
 /// An answer, whose bytes may hold a secret: they are wiped from memory with it.
@@ -56,6 +68,7 @@ pub(super) struct Answer {
 /// The turn of one request among those with the same key.
 pub(super) struct Turn {
     answer: OwnedMutexGuard<Option<Answer>>,
+    length: Rc<Cell<usize>>,
     body_hash: blake3::Hash,
 }
 
@@ -74,21 +87,22 @@ pub(super) fn key_of(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
 
 impl Replays {
     /// What to wait for before the request is carried out.
-    pub(super) fn enter(&mut self, asked: Asked, now: Instant) -> Arc<Mutex<Option<Answer>>> {
+    pub(super) fn enter(&mut self, asked: Asked, now: Instant) -> Waiting {
         self.kept.retain(|_, kept| {
-            now.saturating_duration_since(kept.since) < KEPT || Arc::strong_count(&kept.answer) > 1
+            let is_waited_for = Arc::strong_count(&kept.waiting.answer) > 1;
+            is_waited_for || now.saturating_duration_since(kept.since) < KEPT
         });
-        if self.kept.len() >= MAX_KEPT {
+        while self.kept.len() >= MAX_KEPT || self.bytes() > MAX_KEPT_BYTES {
             let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.since);
-            if let Some(asked) = oldest.map(|(asked, _)| Rc::clone(asked)) {
-                self.kept.remove(&asked);
-            }
+            let Some(asked) = oldest.map(|(asked, _)| Rc::clone(asked)) else { break };
+            self.kept.remove(&asked);
         }
-        let kept = self
-            .kept
-            .entry(Rc::new(asked))
-            .or_insert_with(|| Kept { since: now, answer: Arc::default() });
-        Arc::clone(&kept.answer)
+        let new = || Kept { since: now, waiting: Waiting::default() };
+        self.kept.entry(Rc::new(asked)).or_insert_with(new).waiting.clone()
+    }
+
+    fn bytes(&self) -> usize {
+        self.kept.values().map(|kept| kept.waiting.length.get()).sum()
     }
 }
 
@@ -96,13 +110,14 @@ impl Turn {
     /// Waits until no other request with the key is being carried out. Then there is an answer
     /// already, or it is this one's turn to make one.
     pub(super) async fn take(
-        answer: Arc<Mutex<Option<Answer>>>,
+        waiting: Waiting,
         body: &[u8],
     ) -> Result<Result<Response<Body>, Self>, Refusal> {
+        let Waiting { answer, length } = waiting;
         let answer = answer.lock_owned().await;
         let body_hash = blake3::hash(body);
         match &*answer {
-            None => Ok(Err(Self { answer, body_hash })),
+            None => Ok(Err(Self { answer, length, body_hash })),
             Some(before) if before.body_hash == body_hash => Ok(Ok(before.response())),
             Some(_) => Err(Refusal::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -116,6 +131,7 @@ impl Turn {
     /// Keeps the answer for those who ask again.
     pub(super) fn keep(mut self, status: StatusCode, headers: &HeaderMap, body: Bytes) {
         let (body_hash, headers) = (self.body_hash, headers.clone());
+        self.length.set(body.len());
         *self.answer = Some(Answer { body_hash, status, headers, body });
     }
 }

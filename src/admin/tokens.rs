@@ -73,7 +73,7 @@ pub(super) async fn change(
             outcome,
         });
     };
-    let changed = match admin.change(namespace, seen, change).await {
+    let changed = match admin.change(namespace, call.key, seen, change).await {
         Ok(changed) => changed,
         Err(refusal) => {
             if refusal.has_stanza() {

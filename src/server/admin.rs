@@ -1,8 +1,10 @@
 //! The admin listener: a thread, a runtime and connections of its own, so that nothing that happens
 //! here slows the data plane.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,12 +24,16 @@ use tokio_rustls::TlsAcceptor;
 use super::ListenError;
 use super::tls::TlsInForce;
 use crate::admin::Admin;
+use crate::admin::throttle::network;
 use crate::proxy::discard;
 use crate::proxy::socket::Socket;
 use crate::proxy::switch::catching_panics;
 
 /// Administrators are few; a flood of connections shall not reach the memory.
 const MAX_CONNECTIONS: usize = 256;
+
+/// So many of them may come from one address: it keeps nobody else out.
+const MAX_CONNECTIONS_OF_ONE: usize = 64;
 
 /// By when a TLS handshake must be over, and a request's head be there.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -110,17 +116,19 @@ async fn serve(
     stopped: watch::Receiver<bool>,
 ) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let by_address = Rc::<RefCell<HashMap<IpAddr, usize>>>::default();
     let all_gone = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
     let accepting = async {
         loop {
             let Ok(turn) = Arc::clone(&connections).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, peer)) => {
+                    let Some(place) = Place::take(&by_address, peer.ip()) else { continue };
                     let (admin, stopped) = (Rc::clone(&admin), stopped.clone());
                     let tls = tls.clone();
                     tokio::task::spawn_local(async move {
                         serve_connection(stream, peer, tls, admin, stopped).await;
-                        drop(turn);
+                        drop((turn, place));
                     });
                 }
                 // As in the data plane: what is open frees descriptors.
@@ -135,6 +143,36 @@ async fn serve(
     }
     // Each connection hears the same word, and ends after its request.
     let _ = tokio::time::timeout(LAST_ANSWER, connections.acquire_many(all_gone)).await;
+}
+
+/// A connection among those of its address; counts while it lives.
+struct Place {
+    by_address: Rc<RefCell<HashMap<IpAddr, usize>>>,
+    network: IpAddr,
+}
+
+impl Place {
+    fn take(by_address: &Rc<RefCell<HashMap<IpAddr, usize>>>, peer: IpAddr) -> Option<Self> {
+        let network = network(peer);
+        let mut counts = by_address.borrow_mut();
+        let count = counts.entry(network).or_default();
+        (*count < MAX_CONNECTIONS_OF_ONE).then(|| {
+            *count += 1;
+            Self { by_address: Rc::clone(by_address), network }
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.by_address.borrow_mut();
+        if let Some(count) = counts.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.network);
+            }
+        }
+    }
 }
 
 async fn serve_connection(
