@@ -273,6 +273,7 @@ fn model_of(
         (_, BodyModel::Unclear(BodyFault::Malformed)) => return Err(Reason::BadBody),
         (_, BodyModel::Unclear(BodyFault::NotAnId)) => return Err(Reason::BadModel),
         (_, BodyModel::Unclear(BodyFault::Encoded)) => return Err(Reason::UnsupportedEncoding),
+        (_, BodyModel::Unclear(BodyFault::NotAnId)) => return Err(Reason::BadModel),
         (Some(one), BodyModel::One(other)) if one != other => return Err(Reason::ModelConflict),
         (Some(one), _) => one,
         (None, BodyModel::One(other)) => other.to_owned(),
@@ -292,7 +293,7 @@ fn generated_requests_meet_every_reason() {
     let seen: RefCell<BTreeMap<Option<Reason>, usize>> = RefCell::default();
     let mut runner = proptest::test_runner::TestRunner::new(super::cases(400));
     runner
-        .run(&(a_world(), vec(a_request(), 24)), |(world, requests)| {
+        .run(&(a_world(), vec(a_request(), 48)), |(world, requests)| {
             let policy = world.policy();
             for request in &requests {
                 *seen.borrow_mut().entry(judge(&policy, request).refused).or_default() += 1;

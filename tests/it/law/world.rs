@@ -382,7 +382,7 @@ fn a_body() -> impl Strategy<Value = BodyModel<'static>> {
     prop_oneof![
         2 => Just(BodyModel::None),
         6 => select(vec!["a", "iris", "iris-2", "org/a", "a b", ""]).prop_map(BodyModel::One),
-        6 => select(BodyFault::ALL.to_vec()).prop_map(BodyModel::Unclear),
+        12 => select(BodyFault::ALL.to_vec()).prop_map(BodyModel::Unclear),
     ]
 }
 
