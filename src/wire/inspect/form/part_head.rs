@@ -85,32 +85,32 @@ struct Disposition<'h> {
 }
 
 impl<'h> Disposition<'h> {
+    /// Reads `form-data; name="…"`, with the file's name after it if there is one, as every client
+    /// writes it: in this order and in lower case. Some readers compare letter case, and some look
+    /// for the next `name=` without heeding quotes, so nothing in a value may look like one.
     fn read(value: &'h str) -> Result<Self, Fault> {
         let (kind, rest) = value.split_at(value.find(';').unwrap_or(value.len()));
-        if !kind.trim_matches(' ').eq_ignore_ascii_case("form-data") {
+        if kind.trim_end_matches(' ') != "form-data" {
             return Err(Fault::BadBody);
         }
-        let mut name = None;
-        let (mut file_name, mut encoded_file_name) = (None, None);
-        for parameter in parameters(rest) {
-            let Some(Parameter { name: key, value }) = parameter? else {
-                return Err(Fault::BadBody);
-            };
-            // Not `name*` or `name*0` either: RFC 7578, section 4.2 forbids them, some read them.
-            let place = match key.to_ascii_lowercase().as_str() {
-                "name" => &mut name,
-                "filename" => &mut file_name,
-                "filename*" => &mut encoded_file_name,
-                _ => return Err(Fault::BadBody),
-            };
-            if place.replace(value).is_some() {
-                return Err(Fault::BadBody);
-            }
+        let mut read = parameters(rest);
+        let mut next = || match read.next() {
+            None => Ok(None),
+            Some(Ok(Some(parameter))) if !parameter.value.contains('=') => Ok(Some(parameter)),
+            Some(_) => Err(Fault::BadBody),
+        };
+        // Not `name*` or `name*0`: RFC 7578, section 4.2 forbids them, some read them.
+        let Some(Parameter { name: "name", value: name }) = next()? else {
+            return Err(Fault::BadBody);
+        };
+        let (file_name, encoded, end) = (next()?, next()?, next()?);
+        let key = |parameter: Option<Parameter<'h>>| parameter.map(|parameter| parameter.name);
+        match (key(file_name), key(encoded), end) {
+            (None, None, None) => Ok(Self { name, is_file: false }),
+            (Some("filename" | "filename*"), None, None)
+            | (Some("filename"), Some("filename*"), None) => Ok(Self { name, is_file: true }),
+            _ => Err(Fault::BadBody),
         }
-        Ok(Self {
-            name: name.ok_or(Fault::BadBody)?,
-            is_file: file_name.is_some() || encoded_file_name.is_some(),
-        })
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
             ("Content-Disposition: form-data; name=file; filename=a.wav; filename*=utf-8''a.wav\r\n".into(), &other),
             (format!("{NAMED}Content-Transfer-Encoding: binary\r\nContent-Type: text/plain\r\n"), &model),
             (format!("{NAMED}Content-Length: 4\r\n"), &PartHead { is_model: true, length: Some(4) }),
-            ("content-disposition:FORM-DATA ;NAME=\"model\"\r\n".into(), &model),
+            ("content-disposition:form-data ;name=\"model\"\r\n".into(), &model),
         ] {
             assert_eq!(read(&lines).as_ref(), Ok(expected), "{lines}");
         }
@@ -212,6 +212,14 @@ mod tests {
             (NAMED.replace("name=\"model\"", "name*=utf-8''model"), BadBody),
             (NAMED.replace("name=\"model\"", "name*0=\"mo\"; name*1=\"del\""), BadBody),
             (NAMED.replace("\r\n", "; size=1\r\n"), BadBody),
+            (NAMED.replace("form-data", "Form-Data"), BadBody),
+            (NAMED.replace("name=", "Name="), BadBody),
+            (NAMED.replace("name=", "filename=\"a\"; name="), BadBody),
+            (NAMED.replace("model", "=?utf-8?q?model?="), BadBody),
+            (NAMED.replace("model\"", "f\"; filename*=utf-8''a; filename=\"a\""), BadBody),
+            (NAMED.replace("model\"", "f\"; filename=\"a\"; filename=\"a\""), BadBody),
+            (NAMED.replace("model\"", "f\"; filename=\"a; name=model; b\""), BadBody),
+            (NAMED.replace("model\"", "f\"; filename=\"name = model\""), BadBody),
             (NAMED.replace("\"model\"", "\"mo\\del\""), BadBody),
             (NAMED.replace("\"model\"", "\"model"), BadBody),
             (NAMED.replace("\"model\"", "model\""), BadBody),
