@@ -102,6 +102,8 @@ pub(crate) const MULTIPART_WORDS: &[&[u8]] = &[
     b"Content-Type: text/plain\r\n",
     b"; charset=utf-16",
     b"Content-Transfer-Encoding: base64\r\n",
+    b"; name=model ;",
+    b"NAME=",
     b"Content-Length: 5\r\n",
     b"\r\n--X-b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nx\r\n",
 ];
