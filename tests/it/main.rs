@@ -8,6 +8,7 @@
     reason = "a test stops at the first thing that is wrong"
 )]
 
+mod admin;
 mod attacks;
 mod cli;
 mod credential;

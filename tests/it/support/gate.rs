@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) drain: String,
     /// Keys of `[log]`.
     pub(crate) log: String,
+    /// Further keys of `[admin]`; none for a gate without the listener.
+    pub(crate) admin: Option<String>,
     pub(crate) namespaces: Vec<Namespace>,
 }
 
@@ -137,16 +139,20 @@ impl Settings {
             limits: String::new(),
             drain: "delay = \"0s\"\ntimeout = \"20s\"\n".into(),
             log: "level = \"trace\"\naccess = \"all\"\n".into(),
+            admin: None,
             namespaces: vec![namespace],
         }
     }
 
     pub(crate) fn toml(&self) -> String {
-        let Self { data, limits, drain, log, namespaces } = self;
+        let Self { data, limits, drain, log, admin, namespaces } = self;
         let namespaces: String = namespaces.iter().map(Namespace::toml).collect();
+        let admin = admin.as_ref().map_or_else(String::new, |keys| {
+            format!("[admin]\nlisten = \"127.0.0.1:0\"\n{keys}\n")
+        });
         format!(
             "[data]\nlisten = \"127.0.0.1:0\"\nworkers = 2\n{data}\n[ops]\nlisten = \"127.0.0.1:0\"\n\n\
-             [log]\n{log}\n[limits]\n{limits}\n[drain]\n{drain}\n{namespaces}"
+             [log]\n{log}\n[limits]\n{limits}\n[drain]\n{drain}\n{admin}{namespaces}"
         )
     }
 }
@@ -323,6 +329,16 @@ impl Gate {
             let bound = event["message"] == "listening" && event["listener"] == listener;
             bound.then(|| event["address"].as_str().unwrap().parse().unwrap())
         })
+    }
+
+    /// Where the administrators come in.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.address_of("admin")
+    }
+
+    /// Kills it, and gives its files to whoever starts it again.
+    pub(crate) fn killed(mut self) -> Folder {
+        std::mem::replace(&mut self.folder, Folder::new())
     }
 
     /// What `find` makes of the first fitting line of the log, printed already or still to come.

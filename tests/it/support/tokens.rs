@@ -67,6 +67,16 @@ pub(crate) fn administrator_key() -> String {
     made(SecretKind::AdminKey, "administrator").reveal().to_string()
 }
 
+/// The key of an administrator whom [`file`] does not name.
+pub(crate) fn key_of(administrator: &str) -> String {
+    made(SecretKind::AdminKey, &format!("key of {administrator}")).reveal().to_string()
+}
+
+/// An `[[admin]]` table with the key of [`key_of`].
+pub(crate) fn administrator(name: &str) -> String {
+    format!("\n[[admin]]\nname = \"{name}\"\nhash = \"{}\"\n", hash(&key_of(name)))
+}
+
 /// A key of another make, kept as `sha256:`.
 pub(crate) const FOREIGN_KEY: &str = "sk-brought-from-elsewhere-0123456789";
 
