@@ -26,15 +26,15 @@ impl Entry {
         let mixed = number * 7919 % 1009;
         Self {
             id: format!("t{mixed:04}-{number:03}"),
-            name: (number % 5 != 0).then(|| {
-                format!("{} {}", if mixed % 2 == 0 { "Team" } else { "team" }, mixed % 37)
+            name: (!number.is_multiple_of(5)).then(|| {
+                format!("{} {}", if mixed.is_multiple_of(2) { "Team" } else { "team" }, mixed % 37)
             }),
-            created_at: (number % 7 != 0)
+            created_at: (!number.is_multiple_of(7))
                 .then(|| format!("2026-{:02}-11T10:00:00Z", mixed % 12 + 1)),
-            expires_at: (number % 3 != 0)
+            expires_at: (!number.is_multiple_of(3))
                 .then(|| format!("20{:02}-06-01T00:00:00Z", 10 + mixed % 60)),
-            disabled: number % 11 == 0,
-            group: if number % 4 == 0 { "model-management" } else { "model-evaluation" },
+            disabled: number.is_multiple_of(11),
+            group: if number.is_multiple_of(4) { "model-management" } else { "model-evaluation" },
         }
     }
 
@@ -206,7 +206,8 @@ fn what_is_looked_for_may_be_in_any_letter_case_and_script() {
         &id,
         &id.to_lowercase(),
     ] {
-        assert_eq!(ids(&desk.get(&format!("{TOKENS}?q={query}")).json()), [id.clone()], "{query}");
+        let found = ids(&desk.get(&format!("{TOKENS}?q={query}")).json());
+        assert_eq!(found, [id.as_str()], "{query}");
     }
     // What a person may not read, nobody can search for.
     let hash = tokens::hash(&tokens::secret("eval"));

@@ -14,22 +14,25 @@ fn with_hosts(desk: &Desk, target: &str, hosts: &[&str]) -> Request {
     hosts.iter().fold(request, |request, host| request.with("Host", host))
 }
 
-fn told(response: &Response) -> (u16, Option<&str>) {
+/// A status and a reason.
+type Told<'t> = (u16, Option<&'t str>);
+
+fn told(response: &Response) -> Told<'_> {
     (response.status, response.reason())
 }
 
-const GOOD: (u16, Option<&str>) = (200, None);
-const MISDIRECTED: (u16, Option<&str>) = (421, Some("unknown_host"));
-const BAD_HOST: (u16, Option<&str>) = (400, Some("bad_host"));
-const BAD_TARGET: (u16, Option<&str>) = (400, Some("bad_target"));
-const CROSS_SITE: (u16, Option<&str>) = (403, Some("cross_site"));
+const GOOD: Told<'_> = (200, None);
+const MISDIRECTED: Told<'_> = (421, Some("unknown_host"));
+const BAD_HOST: Told<'_> = (400, Some("bad_host"));
+const BAD_TARGET: Told<'_> = (400, Some("bad_target"));
+const CROSS_SITE: Told<'_> = (403, Some("cross_site"));
 
 #[test]
 fn only_its_own_names_are_answered() {
     let desk = desk();
     let list = "/api/v1/namespaces";
     #[rustfmt::skip]
-    let table: Vec<(&[&str], (u16, Option<&str>))> = vec![
+    let table: Vec<(&[&str], Told<'_>)> = vec![
         (&["localhost"], GOOD),
         (&["LOCALHOST:1"], GOOD),
         (&["localhost."], GOOD),
@@ -92,7 +95,7 @@ fn a_target_that_names_a_host_names_the_same() {
     let own = desk.rig.gate.admin().to_string();
     let path = "/api/v1/namespaces";
     #[rustfmt::skip]
-    let table: Vec<(String, Vec<&str>, (u16, Option<&str>))> = vec![
+    let table: Vec<(String, Vec<&str>, Told<'_>)> = vec![
         (format!("http://{own}{path}"), vec![&own], GOOD),
         (format!("http://localhost{path}"), vec!["localhost"], GOOD),
         (format!("http://localhost{path}"), vec!["localhost:80"], GOOD),
@@ -115,7 +118,7 @@ fn a_target_that_names_a_host_names_the_same() {
 }
 
 /// Lines that a browser adds, and what the API and the page say to them.
-type Row<'r> = (Vec<(&'r str, &'r str)>, (u16, Option<&'r str>), (u16, Option<&'r str>));
+type Row<'r> = (Vec<(&'r str, &'r str)>, Told<'r>, Told<'r>);
 
 #[test]
 fn what_another_site_makes_a_browser_send_is_refused() {
@@ -170,7 +173,7 @@ fn what_another_site_makes_a_browser_send_is_refused() {
             let response = desk.ask(&with(request));
             (response.status, response.reason().map(str::to_owned))
         };
-        let owned = |told: (u16, Option<&str>)| (told.0, told.1.map(str::to_owned));
+        let owned = |told: Told<'_>| (told.0, told.1.map(str::to_owned));
         assert_eq!(told_by(desk.request("GET", "/api/v1/namespaces")), owned(api), "{lines:?}");
         assert_eq!(told_by(desk.anonymous("GET", "/")), owned(page), "{lines:?} page");
         assert_eq!(told_by(desk.anonymous("GET", "/page/app.js")), owned(api), "{lines:?} file");

@@ -33,6 +33,9 @@ fn told(line: &Value) -> Value {
     told
 }
 
+/// A request, its status, and the action and changed fields of its line.
+type Visit<'v> = (Request, u16, Option<(&'v str, Value)>);
+
 #[test]
 fn each_change_leaves_one_line_and_what_changes_nothing_none() {
     let desk = to_a_file();
@@ -50,9 +53,8 @@ fn each_change_leaves_one_line_and_what_changes_nothing_none() {
         "expires_at": "2199-01-01T00:00:00Z", "limits": {"max_in_flight": 1}, "labels": {"a": "b"},
     });
     let bob = |request: Request| request.without("authorization").bearer(&tokens::key_of("bob"));
-    // The request, its status, and its line's action and changed fields.
     #[rustfmt::skip]
-    let table: Vec<(Request, u16, Option<(&str, Value)>)> = vec![
+    let table: Vec<Visit<'_>> = vec![
         (desk.with_json("PATCH", &path, &all_members), 200, Some(("update_token", json!(["name", "resources", "groups", "expires_at", "limits", "labels"])))),
         (bob(desk.with_json("PATCH", &path, &json!({"expires_at": null, "name": null}))), 200, Some(("update_token", json!(["name", "expires_at"])))),
         (desk.request("POST", &format!("{path}/disable")), 200, Some(("disable_token", json!(["disabled"])))),
