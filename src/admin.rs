@@ -33,7 +33,7 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::live::{self, Live, NamespaceInForce, Order};
 use crate::policy::Document;
@@ -49,6 +49,9 @@ pub use response::Body;
 use router::{Found, Operation};
 use throttle::Throttle;
 
+/// So many changes are carried out at one time; further ones wait.
+const MAX_UNDER_WAY: usize = 256;
+
 /// The action of requests with a right key for something that is no call.
 const NO_CALL: &str = "none";
 
@@ -61,6 +64,8 @@ pub struct Admin {
     hosts: AllowedHosts,
     throttle: RefCell<Throttle>,
     replays: RefCell<Replays>,
+    /// Changes that are being carried out, whether their clients wait for them or not.
+    under_way: Arc<Semaphore>,
     /// Whoever changes a namespace's tokens holds its turn.
     turns: RefCell<HashMap<Box<str>, Rc<Mutex<()>>>>,
 }
@@ -132,6 +137,7 @@ impl Admin {
             hosts: AllowedHosts::new(&settings.allowed_hosts),
             throttle: RefCell::default(),
             replays: RefCell::default(),
+            under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
             turns: RefCell::default(),
         })
     }
@@ -153,6 +159,13 @@ impl Admin {
         response::set_headers_of_all(&mut response, &request_id);
         self.metrics.admin_answered(action, response.status().as_u16());
         (response, body)
+    }
+
+    /// Waits until every change that is under way has come to its end.
+    pub async fn until_idle(&self) {
+        let all = u32::try_from(MAX_UNDER_WAY).unwrap_or(u32::MAX);
+        // It is never closed.
+        let _ = self.under_way.acquire_many(all).await;
     }
 
     /// The answer where answering itself failed.
@@ -286,7 +299,9 @@ impl Admin {
     ) -> Result<Response<Body>, Refusal> {
         let path = call.parts.uri.path().to_owned();
         let id = call.request_id.clone();
+        let place = Arc::clone(&self.under_way).acquire_owned().await;
         let work = tokio::task::spawn_local(async move {
+            let _place = place;
             let answered = tokens::change(&self, &call, &administrator, &body).await;
             let is_kept = answered.as_ref().map_or_else(Refusal::has_stanza, |_| true);
             let response = answered.unwrap_or_else(|refusal| refusal.into_response(&path, &id));

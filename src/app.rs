@@ -126,6 +126,8 @@ fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
     let (orders, received_orders) = channel();
     let drain = fixed.drain;
     let in_force = admin_tls.as_ref().map(TlsKeeper::in_force);
+    // Before anybody can ask for it.
+    let saver = admin.map(|_| usage_saver(&live, &metrics)).transpose()?;
     let admin_server = match (admin.cloned(), admin_listener, audit) {
         (Some(settings), Some(listener), Some(audit)) => {
             let (live, metrics, orders) = (Arc::clone(&live), Arc::clone(&metrics), orders.clone());
@@ -133,10 +135,6 @@ fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
             Some(AdminServer::start(listener, in_force, admin)?)
         }
         _ => None,
-    };
-    let saver = match &admin_server {
-        Some(_) => Some(usage_saver(&live, &metrics)?),
-        None => None,
     };
     let follower = Follower {
         settings: settings_file,

@@ -8,6 +8,7 @@ mod destination;
 pub mod flight;
 mod inspecting;
 mod judged_body;
+mod judging;
 mod listing;
 mod outcome;
 mod pool;
@@ -15,6 +16,7 @@ mod refusing;
 mod relay;
 pub mod socket;
 pub mod switch;
+mod upload;
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,35 +27,30 @@ use std::time::{Duration, Instant};
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use crate::live::{self, Live, NamespaceInForce, Reader};
-use crate::policy::{
-    Ask, BodyModel, Caller, Decision, Denial, Inspection, Permit, Reason, RequestPath, Route,
-};
+use crate::policy::{Inspection, Permit, Reason, Route};
 use crate::settings::Limits;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::Upstream;
-use crate::wire::credential::Credential;
 use crate::wire::headers::{self, Forwarded, Identity};
 use crate::wire::refusal::Refusal;
-use crate::wire::target;
 
 pub use client::{Busy, Client};
-use destination::{destination, forwarded_target};
 use flight::{Flight, Flights};
 pub use inspecting::InspectionRoom;
 use inspecting::{HeldBody, Room};
+use judging::{Passage, Verdict};
 use outcome::Outcome;
 use pool::{Call, Pools};
 use refusing::{Refused, Refusing, refuse};
-use relay::OutBody;
-pub use relay::{GateBody, discard};
+pub use relay::GateBody;
 use switch::Switch;
+use upload::OutBody;
+pub use upload::discard;
 
 /// The realm before a namespace is known.
 const REALM: &str = "faregate";
@@ -77,24 +74,6 @@ pub struct Proxy {
     pools: Pools,
     flights: Flights,
     draining: Cell<bool>,
-}
-
-/// What the law says of a request that it does not refuse.
-#[allow(clippy::large_enum_variant, reason = "the large one is the common one")]
-enum Verdict {
-    Pass(Passage),
-    /// The model may be named in its body: that has to be read first.
-    ReadBody(Arc<NamespaceInForce>, Inspection),
-}
-
-/// A request that may go on its way, and where.
-struct Passage {
-    permit: Permit,
-    namespace: Arc<NamespaceInForce>,
-    target: PathAndQuery,
-    prefix: Option<String>,
-    upstream: Arc<Upstream>,
-    host: HeaderValue,
 }
 
 impl Proxy {
@@ -203,7 +182,7 @@ impl Proxy {
             Err(refused) => {
                 // Who waits for a 100 before it sends is told no instead.
                 if !parts.headers.contains_key(header::EXPECT) {
-                    relay::discard(body);
+                    discard(body);
                 }
                 refuse(&parts, refused, &request_id, outcome)
             }
@@ -263,7 +242,7 @@ impl Proxy {
             denial: Some(inspection.denied(Reason::BadBody)),
         };
         let Some(load) = Load::take(&self.shared, limits.max_requests_in_flight) else {
-            relay::discard(body);
+            discard(body);
             return refuse(&parts, refused(Refusal::Overloaded), &request_id, outcome);
         };
         let routes = namespace.policy.rules().routes.routes();
@@ -296,86 +275,9 @@ impl Proxy {
             Err(refused) => refused,
         };
         if let Some(rest) = held.rest {
-            relay::discard(rest);
+            discard(rest);
         }
         refuse(&parts, refused, &request_id, outcome)
-    }
-
-    /// Rules 1 to 10: nothing here waits. `inspected`: what the law asked for, and what was found.
-    fn judge(
-        &self,
-        parts: &Parts,
-        started: Instant,
-        max_headers: usize,
-        inspected: Option<(Inspection, BodyModel<'_>)>,
-    ) -> Result<Verdict, Refused> {
-        if parts.method == Method::CONNECT || parts.method == Method::TRACE {
-            let refusal = Refusal::MethodNotAllowed;
-            return Err(Refused { refusal, namespace: None, denial: None });
-        }
-        // hyper counts the header lines of HTTP/1.1 only.
-        if parts.headers.len() > max_headers {
-            let refusal = Refusal::TooManyHeaders;
-            return Err(Refused { refusal, namespace: None, denial: None });
-        }
-        let host = target::host(&parts.uri, &parts.headers).map_err(Refused::early)?;
-        let namespace = self.reader.borrow_mut().gate().namespace_for(host.name).cloned();
-        // The path is judged before the namespace is looked for, and counted with it.
-        let raw_path = parts.uri.path();
-        let path = RequestPath::parse(raw_path).map_err(|_| Refused {
-            refusal: Refusal::Denied(Reason::BadPath),
-            namespace: namespace.clone(),
-            denial: None,
-        })?;
-        let namespace = namespace.ok_or_else(|| Refused::early(Reason::UnknownHost))?;
-        let denied = |reason, denial| Refused {
-            refusal: Refusal::Denied(reason),
-            namespace: Some(Arc::clone(&namespace)),
-            denial,
-        };
-        if parts.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked_alone(parts) {
-            return Err(denied(Reason::BadTarget, None));
-        }
-        let rules = &namespace.site.headers;
-        let query = parts.uri.query();
-        let is_upgrade = headers::wanted_upgrade(&parts.headers).is_some();
-        let credential = rules.credentials.read(&parts.headers, query, is_upgrade);
-        let caller = match &credential {
-            Credential::Missing => Caller::Nobody,
-            Credential::Presented(claim) => {
-                Caller::Secret { secret: claim.secret(), user: claim.user() }
-            }
-            Credential::Ambiguous => {
-                let reason = Reason::AmbiguousCredential;
-                // Looked for already here so that the refusal is told in the route's dialect.
-                let route = namespace.policy.rules().routes.find(parts.method.as_str(), &path);
-                let route = route.map(|found| found.index);
-                return Err(denied(reason, Some(Denial { route, ..Denial::early(reason) })));
-            }
-        };
-        let now = live::now();
-        let ask = Ask { method: parts.method.as_str(), path, query, caller, now };
-        let decision = match inspected {
-            None => namespace.policy.decide(&ask),
-            Some((inspection, found)) => namespace.policy.decide_with(&ask, inspection, found),
-        };
-        self.shared.metrics.decision_duration.observe(started.elapsed().as_secs_f64());
-        let permit = match decision {
-            Decision::Allow(permit) => permit,
-            Decision::Inspect(inspection) => {
-                drop(credential);
-                return Ok(Verdict::ReadBody(namespace, inspection));
-            }
-            Decision::Deny(denial) => return Err(denied(denial.reason, Some(denial))),
-        };
-        let (upstream, prefix) = destination(&namespace, &permit, &path).ok_or_else(|| {
-            Refused { refusal: Refusal::Internal, ..denied(Reason::NoRoute, None) }
-        })?;
-        let target = forwarded_target(&namespace, parts, prefix.as_deref())
-            .ok_or_else(|| denied(Reason::BadTarget, None))?;
-        let host = HeaderValue::from_str(host.given).map_err(|_| denied(Reason::BadHost, None))?;
-        drop(credential);
-        Ok(Verdict::Pass(Passage { permit, namespace, target, prefix, upstream, host }))
     }
 
     /// Sends a permitted request on its way and relays the answer.
@@ -500,14 +402,6 @@ impl Drop for Load {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// hyper refuses any other coding as the last one, but lets `gzip, chunked` and two lines pass.
-fn is_chunked_alone(parts: &Parts) -> bool {
-    let mut lines = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
-    let first = lines.next();
-    lines.next().is_none()
-        && first.is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
 }
 
 /// How long something took, in milliseconds with three decimals.

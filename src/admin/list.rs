@@ -234,7 +234,8 @@ pub(super) fn tokens(
                 let is_from_the_end = query.key == Key::File && query.descending;
                 let gone = cursor.count.saturating_sub(count).saturating_sub(1);
                 let gone = if is_from_the_end { 0 } else { gone };
-                (2 * cursor.place.saturating_sub(gone)).saturating_sub(1)
+                let place = cursor.place.min(count).saturating_sub(gone);
+                (2 * place).saturating_sub(1)
             }
         };
         let last = Entry { key: cursor.key.clone(), twice_place };

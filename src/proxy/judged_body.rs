@@ -12,7 +12,8 @@ use http_body::{Frame, SizeHint};
 
 use super::flight::{Ending, InFlight};
 use super::inspecting::{HeldBody, Messages, Named, Room};
-use super::relay::{BodyError, ClientBody};
+use super::relay::BodyError;
+use super::upload::ClientBody;
 use crate::live::{self, Live};
 use crate::policy::{MessageDecision, Reason};
 use crate::wire::inspect::Held;

@@ -28,8 +28,8 @@ use hyper_util::rt::TokioIo;
 use smallvec::SmallVec;
 
 use super::flight::InFlight;
-use super::relay::OutBody;
 use super::socket::Socket;
+use super::upload::OutBody;
 use crate::policy::Permit;
 use crate::settings::Scheme;
 use crate::upstream::{AtEndpoint, Upstream};

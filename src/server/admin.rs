@@ -142,7 +142,12 @@ async fn serve(
         _ = until_stopped.changed() => {}
     }
     // Each connection hears the same word, and ends after its request.
-    let _ = tokio::time::timeout(LAST_ANSWER, connections.acquire_many(all_gone)).await;
+    let ended = async {
+        let _ = connections.acquire_many(all_gone).await;
+        // Clients may have gone away from what they asked for.
+        admin.until_idle().await;
+    };
+    let _ = tokio::time::timeout(LAST_ANSWER, ended).await;
 }
 
 /// A connection among those of its address; counts while it lives.

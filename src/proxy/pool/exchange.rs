@@ -12,7 +12,7 @@ use hyper::client::conn::http2;
 use super::{Answer, Failed, Http1};
 use crate::policy::Reason;
 use crate::proxy::flight::{Ending, InFlight};
-use crate::proxy::relay::OutBody;
+use crate::proxy::upload::OutBody;
 use crate::wire::refusal::Refusal;
 
 pub(super) async fn send_http1(

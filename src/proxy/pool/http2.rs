@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hyper::client::conn::http2;
 
-use crate::proxy::relay::OutBody;
+use crate::proxy::upload::OutBody;
 
 /// A connection of HTTP/2, shared by as many requests as the server allows at one time.
 pub(super) struct Http2 {

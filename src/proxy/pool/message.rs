@@ -3,7 +3,7 @@ use http::uri::{PathAndQuery, Scheme as UriScheme};
 use http::{Request, Uri, Version};
 use http_body::Body as _;
 
-use crate::proxy::relay::OutBody;
+use crate::proxy::upload::OutBody;
 use crate::wire::refusal::Refusal;
 
 /// What a request is made of besides headers and body.

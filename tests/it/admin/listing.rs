@@ -303,9 +303,13 @@ fn what_was_used_last_comes_first_when_asked_for() {
     desk.finish();
 }
 
+/// How many tokens the test of many tokens has: a debug build that shares two cores with the other
+/// tests needs minutes to change a file of 100 000. A release build takes them in seconds.
+const MANY: usize = if cfg!(debug_assertions) { 20_000 } else { 100_000 };
+
 #[test]
-fn a_hundred_thousand_tokens_are_listed_searched_and_changed() {
-    const COUNT: usize = 100_000;
+fn many_thousand_tokens_are_listed_searched_and_changed() {
+    const COUNT: usize = MANY;
     let mut file = tokens::file(&[]).split("\n[[token]]").next().unwrap().to_owned();
     for number in 0..COUNT {
         let hash = blake3::hash(number.to_string().as_bytes()).to_hex();
@@ -320,11 +324,11 @@ fn a_hundred_thousand_tokens_are_listed_searched_and_changed() {
     }
     let began = Instant::now();
     let desk = Desk::before(&file, |settings| settings.log = "level = \"info\"\n".into());
-    eprintln!("100 000 tokens: ready after {:?}", began.elapsed());
+    eprintln!("{COUNT} tokens: ready after {:?}", began.elapsed());
     let timed = |what: &str, query: &str| {
         let began = Instant::now();
         let list = desk.get(&format!("{TOKENS}?{query}")).json();
-        eprintln!("100 000 tokens: {what} in {:?}", began.elapsed());
+        eprintln!("{COUNT} tokens: {what} in {:?}", began.elapsed());
         list
     };
     let id = |number: usize| format!("t{number:06}");
@@ -334,12 +338,12 @@ fn a_hundred_thousand_tokens_are_listed_searched_and_changed() {
     let last = timed("last page", "sort=-id&limit=1000");
     assert_eq!(ids(&last), (COUNT - 1000..COUNT).rev().map(id).collect::<Vec<_>>());
     let found = timed("search", "q=team+777&sort=-name&limit=1000");
-    assert_eq!(found["total"], 100);
+    assert_eq!(found["total"], COUNT / 1000);
     let numbers: Vec<String> = (0..COUNT).filter(|number| number % 1000 == 777).map(id).collect();
     let mut all = ids(&found);
     all.sort_unstable();
     assert_eq!(all, numbers);
-    assert_eq!(timed("search for an id", "q=t099999")["total"], 1);
+    assert_eq!(timed("search for an id", &format!("q={}", id(COUNT - 1)))["total"], 1);
     let began = Instant::now();
     let mut seen = BTreeSet::new();
     let mut cursor = String::new();
@@ -349,12 +353,12 @@ fn a_hundred_thousand_tokens_are_listed_searched_and_changed() {
         cursor = format!("&cursor={}", text(&list["next_cursor"]));
     }
     assert_eq!(seen.len(), 10_000);
-    eprintln!("100 000 tokens: ten pages of 1000 by name in {:?}", began.elapsed());
+    eprintln!("{COUNT} tokens: ten pages of 1000 by name in {:?}", began.elapsed());
     let began = Instant::now();
     let (new, secret) = desk.create(
         &json!({"name": "one more", "resources": ["allowed"], "groups": ["model-evaluation"]}),
     );
-    eprintln!("100 000 tokens: one more in {:?}", began.elapsed());
+    eprintln!("{COUNT} tokens: one more in {:?}", began.elapsed());
     assert_eq!(desk.status_with(&secret), 200);
     assert_eq!(ids(&timed("the last of the file", "sort=-file&limit=1")), [new]);
     assert!(desk.file().starts_with(&file), "all others stand as they stood");

@@ -43,19 +43,26 @@ fn every_rule_can_be_the_one_that_decides() {
 }
 
 #[test]
-fn headers_and_bodies_are_taken_and_said_to_change_nothing() {
-    let place = Place::new();
-    place.write("body.json", "{\"model\":\"wine\"}");
-    let mut with_more = arguments("batch", "POST", "/iris/eval");
-    with_more.extend(["--header", "Content-Type: application/json", "--header", "X: y"]);
-    with_more.extend(["--body", "body.json"]);
-    let ran = place.ok(&with_more);
-    assert_eq!(ran.out, place.ok(&arguments("batch", "POST", "/iris/eval")).out);
-    assert!(ran.err.contains("change nothing"), "{}", ran.err);
-    let mut without_file = arguments("batch", "POST", "/iris/eval");
+fn a_body_is_read_for_the_model_that_it_names() {
+    let place = Place::with(&SETTINGS.replace("\"ovh\"", "\"openai\""), TOKENS);
+    let asked = |body: &str, more: &[&str]| {
+        place.write("body.json", body);
+        let mut arguments = arguments("batch", "POST", "/v1/chat/completions");
+        arguments.extend(["--body", "body.json", "--json"]);
+        arguments.extend(more);
+        place.json(&arguments)["reason"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(asked(r#"{"model":"iris-1"}"#, &[]), "allowed");
+    assert_eq!(asked(r#"{"model":"wine"}"#, &[]), "resource_not_allowed");
+    assert_eq!(asked(r#"{"model":"iris-1","mod\u0065l":"wine"}"#, &[]), "model_conflict");
+    assert_eq!(asked("{", &[]), "bad_body");
+    assert_eq!(asked("", &[]), "model_unresolved");
+    let form = ["--header", "Content-Type: application/x-www-form-urlencoded"];
+    assert_eq!(asked(r#"{"model":"iris-1"}"#, &form), "unsupported_encoding");
+    let mut without_file = arguments("batch", "POST", "/v1/chat/completions");
     without_file.extend(["--body", "none.json"]);
     assert!(place.fails(1, &without_file).contains("none.json"));
-    let mut bad_header = arguments("batch", "POST", "/iris/eval");
+    let mut bad_header = arguments("batch", "POST", "/v1/chat/completions");
     bad_header.extend(["--header", "no colon"]);
     assert!(place.fails(2, &bad_header).contains("Name: value"));
 }
