@@ -38,7 +38,7 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::live::{self, Live, NamespaceInForce, Order};
 use crate::policy::Document;
 use crate::settings::AdminListener;
-use crate::telemetry::audit::{Audit, AuditEntry};
+use crate::telemetry::audit::{AuditEntry, AuditWriter};
 use crate::telemetry::metrics::{Metrics, WITHOUT_KEY};
 use crate::token::{Digest, Presented};
 use crate::wire::headers;
@@ -59,7 +59,7 @@ const NO_CALL: &str = "none";
 pub struct Admin {
     live: Arc<Live>,
     metrics: Arc<Metrics>,
-    audit: Audit,
+    audit: AuditWriter,
     orders: Sender<Order>,
     hosts: AllowedHosts,
     throttle: RefCell<Throttle>,
@@ -126,7 +126,7 @@ impl Admin {
         settings: &AdminListener,
         live: Arc<Live>,
         metrics: Arc<Metrics>,
-        audit: Audit,
+        audit: AuditWriter,
         orders: Sender<Order>,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -226,6 +226,12 @@ impl Admin {
         };
         let Some(key) = key else { return Err(no_such_path()) };
         *action = operation.as_str();
+        if operation != Operation::ListTokens {
+            let query = parts.uri.query().unwrap_or_default();
+            if let Some((name, _)) = form_urlencoded::parse(query.as_bytes()).next() {
+                return Err(Refusal::of_field(&name, "this call has no such parameter"));
+            }
+        }
         if operation == Operation::ListNamespaces {
             return Ok(namespaces::opened_by(&self.live.gate(), key));
         }
@@ -258,10 +264,8 @@ impl Admin {
                 _ => Ok(namespaces::routes(namespace)),
             };
         }
-        if call.operation != Operation::DeleteToken {
-            let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
-            guard::check_content_type(&call.parts.headers, has_body)?;
-        }
+        let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
+        guard::check_content_type(&call.parts.headers, has_body)?;
         let body = match body.take() {
             Some(body) => body::read(body).await?,
             None => bytes::Bytes::new(),
@@ -352,7 +356,7 @@ impl Admin {
             return Ok(key);
         }
         self.throttle.borrow_mut().failed(peer, now);
-        self.audit.record(&AuditEntry {
+        self.audit.note(&AuditEntry {
             administrator: None,
             address: peer,
             action: "authenticate",

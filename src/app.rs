@@ -24,7 +24,7 @@ use crate::server::tls::{HTTP_1, HTTP_2_OR_1, TlsKeeper};
 use crate::server::worker::Workers;
 use crate::server::{self, ListenError};
 use crate::settings::{DataListener, Drain, ServerTls, Settings};
-use crate::telemetry::audit::{Audit, AuditError};
+use crate::telemetry::audit::{Audit, AuditError, AuditWriter};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::usage_file::{UsageFile, UsageSaver};
@@ -99,6 +99,7 @@ fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
     let admin = fixed.admin.as_ref();
     let admin_tls = open_tls(admin.and_then(|admin| admin.tls.as_ref()), HTTP_1)?;
     let audit = admin.map(|admin| Audit::open(&admin.audit_log)).transpose()?;
+    let audit = audit.map(AuditWriter::start).transpose()?;
     let live = Arc::clone(keeper.live());
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let signals = {

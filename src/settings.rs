@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::policy::{Pattern, Rules};
+use crate::policy::{Pattern, Placed, Rules};
 
 pub use dates::{DateError, LAST_DATE, parse_rfc3339, rfc3339};
 pub use settings_file::{FileProblems, ReadSettings};
@@ -78,6 +78,8 @@ pub struct AdminListener {
     pub tls: Option<ServerTls>,
     /// Where audit lines go.
     pub audit_log: AuditLog,
+    /// Where the file says so.
+    pub(crate) audit_log_placed: Placed<()>,
 }
 
 /// Where audit lines go.

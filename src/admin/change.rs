@@ -187,7 +187,8 @@ impl Admin {
 
 fn not_in_force(error: &NotInForce) -> Refusal {
     let detail = format!("The change was written and is not in force: {error}; look at the file.");
-    let refusal = Refusal::new(StatusCode::CONFLICT, "changed_meanwhile", detail);
+    let mut refusal = Refusal::new(StatusCode::CONFLICT, "changed_meanwhile", detail);
+    refusal.is_written = true;
     match error {
         NotInForce::Invalid(error) => refusal.with_file_problems(error.problems()),
         NotInForce::SettingsChanged | NotInForce::Overtaken => refusal,
@@ -228,7 +229,9 @@ fn refused(error: &StoreError, is_conditional: bool) -> Refusal {
         StoreError::Write { .. } | StoreError::Unsettled { .. } | StoreError::Internal { .. } => {
             tracing::error!(%error, "a change of a token file failed");
             let status = StatusCode::INTERNAL_SERVER_ERROR;
-            return Refusal::new(status, "write_failed", error.to_string());
+            let mut refusal = Refusal::new(status, "write_failed", error.to_string());
+            refusal.is_written = matches!(error, StoreError::Unsettled { .. });
+            return refusal;
         }
     };
     overtaken(status)

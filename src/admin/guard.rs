@@ -6,6 +6,7 @@ use http::{Method, StatusCode};
 
 use super::problem::Refusal;
 use crate::token::Presented;
+use crate::wire::headers;
 use crate::wire::target::{self, Host};
 
 /// The host names that the listener answers to.
@@ -27,6 +28,11 @@ impl AllowedHosts {
                 "The request must name one host, in `Host`, and a path.",
             )
         })?;
+        if !headers::is_framed_plainly(&parts.headers) {
+            return Err(Refusal::bad_request(
+                "The body is framed in a way that servers read apart.",
+            ));
+        }
         if self.0.iter().any(|own| own.eq_ignore_ascii_case(host.name)) {
             return Ok(host);
         }

@@ -73,6 +73,8 @@ pub(super) struct Problem<'p> {
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) reason: &'static str,
+    /// Whether the token file says it nevertheless, or may.
+    pub(super) is_written: bool,
     told: Box<Told>,
 }
 
@@ -111,7 +113,7 @@ impl Refusal {
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
         let told = Told { detail: detail.into(), ..Told::default() };
-        Self { status, reason, told: Box::new(told) }
+        Self { status, reason, is_written: false, told: Box::new(told) }
     }
 
     /// The request cannot be read.

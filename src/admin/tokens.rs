@@ -61,8 +61,8 @@ pub(super) async fn change(
     let now = live::now();
     let (change, changed_fields) = asked(call, body, now)?;
     let namespace = &administrator.namespace.site.settings.name;
-    let record = |token_id: Option<&str>, outcome| {
-        admin.audit.record(&AuditEntry {
+    let record = async |token_id: Option<&str>, outcome| {
+        let entry = AuditEntry {
             administrator: Some(&administrator.name),
             address: call.peer,
             action: call.operation.as_str(),
@@ -71,20 +71,23 @@ pub(super) async fn change(
             changed_fields: &changed_fields,
             request_id: &call.request_id,
             outcome,
-        });
+        };
+        admin.audit.record(&entry).await;
     };
     let changed = match admin.change(namespace, call.key, seen, change).await {
         Ok(changed) => changed,
         Err(refusal) => {
+            let id = Some(&*call.id).filter(|id| !id.is_empty());
             if refusal.has_stanza() {
-                // Nothing was saved, but a secret was handed out that an operator may make valid.
-                let id = Some(&*call.id).filter(|id| !id.is_empty());
-                record(id, "read_only_store");
+                // Nothing was saved, but an operator may make the secret valid that was shown.
+                record(id, "read_only_store").await;
+            } else if refusal.is_written {
+                record(id, "not_in_force").await;
             }
             return Err(refusal);
         }
     };
-    record(Some(&changed.token_id), "done");
+    record(Some(&changed.token_id), "done").await;
     if call.operation == Operation::DeleteToken {
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -133,6 +136,7 @@ fn asked(call: &Call, text: &[u8], now: Moment) -> Result<Asked, Refusal> {
             (change, vec!["secret"])
         }
         Operation::DeleteToken => {
+            if_any::<EmptyBody>(text)?;
             (Box::new(move |document| Ok((amend::delete(document, &id)?, None))), Vec::new())
         }
         operation => {

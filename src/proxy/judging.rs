@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::Method;
-use http::header::{self, HeaderValue};
+use http::header::HeaderValue;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 
@@ -72,7 +72,7 @@ impl Proxy {
             namespace: Some(Arc::clone(&namespace)),
             denial,
         };
-        if parts.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked_alone(parts) {
+        if !headers::is_framed_plainly(&parts.headers) {
             return Err(denied(Reason::BadTarget, None));
         }
         let rules = &namespace.site.headers;
@@ -116,12 +116,4 @@ impl Proxy {
         drop(credential);
         Ok(Verdict::Pass(Passage { permit, namespace, target, prefix, upstream, host }))
     }
-}
-
-/// hyper refuses any other coding as the last one, but lets `gzip, chunked` and two lines pass.
-fn is_chunked_alone(parts: &Parts) -> bool {
-    let mut lines = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
-    let first = lines.next();
-    lines.next().is_none()
-        && first.is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
 }

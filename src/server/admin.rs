@@ -90,6 +90,8 @@ impl AdminServer {
                     // Whoever starts it waits for this word.
                     let _ = started.send(Ok(()));
                     runtime.block_on(serve(listener, tls, admin(), stopped));
+                    // A disk that hangs keeps the gate from ending no longer than this.
+                    runtime.shutdown_timeout(LAST_ANSWER);
                 }
                 Err(error) => drop(started.send(Err(error))),
             }

@@ -1,6 +1,7 @@
 //! The tables about the gate as a whole: where it listens, what it logs, its limits and its end.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::policy::Placed;
@@ -10,7 +11,7 @@ use super::addresses::{collide, host_name, listen_address, network};
 use super::values::{Context, choice, duration, number, size};
 use super::{
     AccessLog, AdminListener, AuditLog, DataListener, Drain, ForwardAuthListener, Level, Limits,
-    Log, LogFormat, OpsListener, ServerTls,
+    Log, LogFormat, Namespace, OpsListener, ServerTls,
 };
 
 const EVERYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -103,13 +104,39 @@ pub(super) fn admin(
              \"tls.key\" }`",
         );
     }
+    let audit_log_placed = Placed::new((), table.line_of("audit_log"));
     let is_stderr = table.is_string("audit_log", "stderr");
     let audit_log = match context.path(&mut table, "audit_log") {
         Some(path) if !is_stderr => AuditLog::File(path),
         _ => AuditLog::Stderr,
     };
     table.finish();
-    Some(AdminListener { listen, allowed_hosts, tls, audit_log })
+    Some(AdminListener { listen, allowed_hosts, tls, audit_log, audit_log_placed })
+}
+
+/// Audit lines that were appended to a file of the gate's own would spoil it.
+pub(super) fn check_audit_log(
+    root: &Table<'_>,
+    admin: &AdminListener,
+    namespaces: &[Namespace],
+    context: &Context<'_>,
+) {
+    let AuditLog::File(log) = &admin.audit_log else { return };
+    let is_of = |file: &Path| {
+        let beside = |ending: &str| {
+            let mut name = file.as_os_str().to_owned();
+            name.push(ending);
+            log.as_os_str() == name
+        };
+        log == file || beside(".lock") || beside(".usage.json")
+    };
+    if is_of(context.file) || namespaces.iter().any(|namespace| is_of(&namespace.tokens)) {
+        root.problem(
+            admin.audit_log_placed.line,
+            "`audit_log` is a file that the gate keeps for itself",
+            "name a file of its own, such as \"audit.log\"",
+        );
+    }
 }
 
 pub(super) fn forward_auth(

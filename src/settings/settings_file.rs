@@ -80,7 +80,7 @@ impl Settings {
     /// Everything that is wrong.
     pub fn from_text(text: &str, path: &Path) -> Result<ReadSettings, FileProblems> {
         let folder = path.parent().unwrap_or(Path::new(""));
-        let mut context = Context { folder, warnings: Vec::new() };
+        let mut context = Context { file: path, folder, warnings: Vec::new() };
         let reading = strict_toml::read(text, |root| settings(root, &mut context));
         let Context { mut warnings, .. } = context;
         warnings.sort_by_key(|warning| warning.line);
@@ -98,6 +98,10 @@ fn settings(root: &mut Table<'_>, context: &mut Context<'_>) -> Settings {
     let ops = listeners::ops(root, &mut addresses);
     let forward_auth = listeners::forward_auth(root, context, &mut addresses);
     addresses.check(root);
+    let namespaces = namespaces(root, context);
+    if let Some(admin) = &admin {
+        listeners::check_audit_log(root, admin, &namespaces, context);
+    }
     Settings {
         data,
         admin,
@@ -106,6 +110,6 @@ fn settings(root: &mut Table<'_>, context: &mut Context<'_>) -> Settings {
         log: listeners::log(root),
         limits: listeners::limits(root),
         drain: listeners::drain(root),
-        namespaces: namespaces(root, context),
+        namespaces,
     }
 }

@@ -11,6 +11,8 @@ use super::units::{duration_text, parse_duration, parse_size, size_text};
 
 /// What the reading of every table needs, and the warnings it leaves.
 pub(super) struct Context<'f> {
+    /// The file itself.
+    pub(super) file: &'f Path,
     /// Where the file stands; its paths start there.
     pub(super) folder: &'f Path,
     pub(super) warnings: Vec<Problem>,

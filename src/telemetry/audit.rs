@@ -8,6 +8,10 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::logging::{json_text, now, tellable};
 use crate::settings::AuditLog;
@@ -96,13 +100,16 @@ impl Audit {
     /// A line that cannot be written undoes nothing: what it tells of has happened. It is told in
     /// the log, once until lines are written again.
     pub fn record(&self, entry: &AuditEntry<'_>) {
-        let line = line(entry);
+        self.write(&line(entry));
+    }
+
+    fn write(&self, line: &str) {
         let written = match &self.to {
-            AuditLog::Stderr => self.append(&mut io::stderr().lock(), &line),
+            AuditLog::Stderr => self.append(&mut io::stderr().lock(), line),
             // Opened anew each time, so that what log rotation moved away is not written to.
             AuditLog::File(path) => open_file(path)
                 .map_err(io::Error::other)
-                .and_then(|mut file| self.append(&mut file, &line)),
+                .and_then(|mut file| self.append(&mut file, line)),
         };
         match written {
             Ok(()) => {
@@ -139,6 +146,65 @@ impl Audit {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Writes audit lines on a thread of its own: a disk that hangs, or a standard error that nobody
+/// reads, holds up who waits for a line, and nobody else.
+pub struct AuditWriter {
+    lines: SyncSender<(String, Option<oneshot::Sender<()>>)>,
+    is_full: AtomicBool,
+}
+
+/// So many lines may wait to be written; beyond, they are lost, and that is told.
+const MAX_WAITING: usize = 1024;
+
+/// How long a change waits for its line. It has happened whether the line is written or not.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl AuditWriter {
+    /// Starts the thread; it ends with the writer.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(audit: Audit) -> io::Result<Self> {
+        let (lines, waiting) = sync_channel::<(String, Option<oneshot::Sender<()>>)>(MAX_WAITING);
+        std::thread::Builder::new().name("audit".into()).spawn(move || {
+            for (line, written) in waiting {
+                audit.write(&line);
+                if let Some(written) = written {
+                    // Who waited may have gone.
+                    let _ = written.send(());
+                }
+            }
+        })?;
+        Ok(Self { lines, is_full: false.into() })
+    }
+
+    /// Has a line written, and waits until it is, or some seconds.
+    pub async fn record(&self, entry: &AuditEntry<'_>) {
+        let (written, is_written) = oneshot::channel();
+        self.send(line(entry), Some(written));
+        let waiting = tokio::time::timeout(PATIENCE, is_written);
+        if matches!(waiting.await, Err(_) | Ok(Err(_))) {
+            tracing::error!("an audit line was not written in time");
+        }
+    }
+
+    /// Has a line written, and waits for nothing.
+    pub fn note(&self, entry: &AuditEntry<'_>) {
+        self.send(line(entry), None);
+    }
+
+    fn send(&self, line: String, written: Option<oneshot::Sender<()>>) {
+        match self.lines.try_send((line, written)) {
+            Ok(()) => self.is_full.store(false, Ordering::Relaxed),
+            Err(_) => {
+                if !self.is_full.swap(true, Ordering::Relaxed) {
+                    tracing::error!("audit lines cannot be written fast enough; some are lost");
+                }
             }
         }
     }

@@ -213,6 +213,19 @@ pub fn request_id(headers: &HeaderMap) -> HeaderValue {
     HeaderValue::from_maybe_shared(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 
+/// Whether a request is framed as every server reads alike: `chunked` is the only coding, once.
+/// hyper refuses any other as the last one, but lets `gzip, chunked` and two lines pass.
+#[must_use]
+pub fn is_framed_plainly(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match lines.next() {
+        None => true,
+        Some(line) => {
+            lines.next().is_none() && line.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
+        }
+    }
+}
+
 /// Removes from a request what would make its answer a part of the whole, an encoded one, or none:
 /// the gate has to read it.
 pub fn ask_for_the_whole(headers: &mut HeaderMap) {

@@ -62,8 +62,11 @@ fn open(place: &Place) -> Result<File, StoreError> {
         .open(place.lock_file())
         .map_err(|source| place.failed(OPENING, source))?;
     // Made by root for a file of another user, it would lock that user out.
+    // Only one that is ours, though: empty, and not another name of somebody's file.
     if let (Ok(own), Ok(data)) = (file.metadata(), fs::metadata(place.file()))
         && own.uid() != data.uid()
+        && own.nlink() == 1
+        && own.len() == 0
     {
         let _ = fchown(&file, Some(data.uid()), Some(data.gid()));
     }
