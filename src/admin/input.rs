@@ -20,26 +20,33 @@ use crate::settings::{LAST_DATE, parse_duration, parse_rfc3339};
 /// A new token.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "fraud team, batch scoring",
+    "resources": ["iris*", "fraud-v2"],
+    "groups": ["model-evaluation"],
+    "expires_in": "90d",
+}))]
 pub(super) struct NewTokenBody {
     /// What it is for, for people: 1 to 200 characters, none of them a control character.
-    #[schema(min_length = 1, max_length = 200, example = "fraud team, batch scoring")]
+    #[schema(min_length = 1, max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     name: Option<String>,
-    /// The models it may use: ids, `prefix*`, or `*` for every one.
-    #[schema(min_items = 1, max_items = 10_000, example = json!(["iris*", "fraud-v2"]))]
+    /// The models it may use.
+    #[schema(value_type = Vec<ResourceText>, min_items = 1)]
     resources: Vec<String>,
     /// What it may do with them.
-    #[schema(min_items = 1, max_items = 1000, example = json!(["model-evaluation"]))]
+    #[schema(value_type = Vec<GroupText>, min_items = 1)]
     groups: Vec<String>,
-    /// When it expires: a date, a time and a zone (RFC 3339). Not together with `expires_in`.
-    #[schema(example = "2027-11-23T10:00:00Z")]
+    /// When it expires: a later date, a time and a zone (RFC 3339). Not together with `expires_in`.
+    #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<String>,
-    /// When it expires, from now: `12h`, `90d`. Not together with `expires_at`.
-    #[schema(example = "90d")]
+    /// When it expires, from now: `12h`, `90d`, in whole seconds. Not together with `expires_at`.
+    #[schema(pattern = r"^[0-9]+(ms|s|m|h|d)$")]
     expires_in: Option<String>,
     /// How much it may be used.
     #[serde(default, deserialize_with = "object")]
     limits: Option<LimitsBody>,
-    /// Free pairs for people and their tools.
+    /// Free pairs for people and their tools: 64 at most.
+    #[schema(value_type = Option<BTreeMap<LabelName, LabelText>>)]
     labels: Option<BTreeMap<String, String>>,
 }
 
@@ -47,47 +54,81 @@ pub(super) struct NewTokenBody {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PatchBody {
-    /// What it is for, for people.
+    /// What it is for, for people: 1 to 200 characters, none of them a control character.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 200)]
+    #[schema(
+        value_type = Option<String>, min_length = 1, max_length = 200,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: Option<Option<String>>,
     /// The models it may use; none at all takes every right away.
-    #[schema(max_items = 10_000)]
+    #[schema(value_type = Option<Vec<ResourceText>>, nullable = false)]
     #[serde(default, deserialize_with = "not_null")]
     resources: Option<Vec<String>>,
     /// What it may do with them; none at all takes every right away.
-    #[schema(max_items = 1000)]
+    #[schema(value_type = Option<Vec<GroupText>>, nullable = false)]
     #[serde(default, deserialize_with = "not_null")]
     groups: Option<Vec<String>>,
     /// When it expires (RFC 3339); `null`: never.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Option<String>>,
     /// How much it may be used; `null`: without limits.
     #[serde(default, deserialize_with = "given_object")]
     #[schema(value_type = Option<LimitsBody>)]
     limits: Option<Option<LimitsBody>>,
-    /// All labels it shall have.
+    /// All labels it shall have: 64 at most.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    #[schema(value_type = Option<BTreeMap<LabelName, LabelText>>)]
     labels: Option<Option<BTreeMap<String, String>>>,
     /// Whether it is switched off.
+    #[schema(nullable = false)]
     #[serde(default, deserialize_with = "not_null")]
     disabled: Option<bool>,
 }
+
+/// A model id, `prefix*`, or `*` for every model: 256 bytes at most, and none of its segments is
+/// empty, `.` or `..`.
+#[derive(ToSchema)]
+#[schema(
+    min_length = 1,
+    max_length = 256,
+    example = "iris*",
+    pattern = r"^[^\s\x00-\x1f\x7f-\x9f\\?#%;*]*\*?$"
+)]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(super) struct ResourceText(String);
+
+/// The group of a route.
+#[derive(ToSchema)]
+#[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "model-evaluation")]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(super) struct GroupText(String);
+
+/// The name of a label.
+#[derive(ToSchema)]
+#[schema(min_length = 1, max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(super) struct LabelName(String);
+
+/// What a label says.
+#[derive(ToSchema)]
+#[schema(max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(super) struct LabelText(String);
 
 /// How much a token may be used; what is absent is not limited.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LimitsBody {
     /// Sustained rate.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 4_294_967_295_u32, format = Int64)]
     requests_per_second: Option<u32>,
     /// How many may come at once above the rate; only together with `requests_per_second`.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 4_294_967_295_u32, format = Int64)]
     burst: Option<u32>,
     /// How many may be unanswered at one time.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 4_294_967_295_u32, format = Int64)]
     max_in_flight: Option<u32>,
 }
 
@@ -95,8 +136,9 @@ pub(super) struct LimitsBody {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RegenerateBody {
-    /// How long the old secret works beside the new one: `0s` (the default), `24h`, `30d` at most.
-    #[schema(example = "24h")]
+    /// How long the old secret works beside the new one, in whole seconds: `0s` (the default),
+    /// `24h`, `30d` at most.
+    #[schema(example = "24h", pattern = r"^[0-9]+(ms|s|m|h|d)$")]
     grace_period: Option<String>,
 }
 
@@ -107,7 +149,7 @@ pub(super) struct ExplainBody {
     /// The id of the token that the request would bring.
     pub(super) token_id: String,
     /// The method, in upper case.
-    #[schema(example = "POST")]
+    #[schema(example = "POST", pattern = "^[A-Z_-]+$")]
     pub(super) method: String,
     /// The path, with its query if it has one.
     #[schema(example = "/iris/eval")]

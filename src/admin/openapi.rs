@@ -12,7 +12,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
 use super::explanation::Explained;
-use super::input::{EmptyBody, ExplainBody, NewTokenBody, PatchBody, RegenerateBody};
+use super::input::{EmptyBody, ExplainBody, LimitsBody, NewTokenBody, PatchBody, RegenerateBody};
 use super::list::{MAX_LIMIT, SORT_KEYS, TokensView};
 use super::namespaces::{NamespacesView, RoutesView};
 use super::problem::Problem;
@@ -50,11 +50,11 @@ struct RequestBody {
     is_required: bool,
 }
 
-/// A host, a site, a key or a wait that is not right; the path names a namespace or it does not.
-const REFUSALS_OF_ALL: [u16; 5] = [400, 401, 403, 421, 429];
+/// A host, a site, a key or a wait that is not right, and what must not happen.
+const REFUSALS_OF_ALL: [u16; 6] = [400, 401, 403, 421, 429, 500];
 
 /// What can be wrong with a change, beside.
-const CHANGE: &[u16] = &[404, 408, 409, 412, 413, 415, 422, 500, 503];
+const CHANGE: &[u16] = &[404, 408, 409, 412, 413, 415, 422, 503];
 
 fn described(operation: Operation) -> Option<Described> {
     let read = |summary, description, answer, refusals| Described {
@@ -181,7 +181,27 @@ fn schemas() -> Map<String, Value> {
     add::<EmptyBody>(&mut all);
     add::<ExplainBody>(&mut all);
     let json = |schema| serde_json::to_value(schema).unwrap_or_default();
-    all.into_iter().map(|(name, schema)| (name, json(schema))).collect()
+    let mut schemas: Map<String, Value> =
+        all.into_iter().map(|(name, schema)| (name, json(schema))).collect();
+    // What attributes of one member cannot say.
+    let mut exclude = |name: String, combination: Value| {
+        if let Some(schema) = schemas.get_mut(&name) {
+            schema["not"] = combination;
+        }
+    };
+    exclude(
+        name::<NewTokenBody>(),
+        json!({ "required": ["expires_at", "expires_in"],
+                "properties": { "expires_at": { "type": "string" },
+                                "expires_in": { "type": "string" } } }),
+    );
+    exclude(
+        name::<LimitsBody>(),
+        json!({ "required": ["burst"],
+                "properties": { "burst": { "type": "integer" },
+                                "requests_per_second": { "type": "null" } } }),
+    );
+    schemas
 }
 
 fn parameters(endpoint: &Endpoint) -> Vec<Value> {
@@ -233,8 +253,8 @@ fn parameters(endpoint: &Endpoint) -> Vec<Value> {
     if is_change {
         parameters.push(in_header(
             "If-Match",
-            "The generation, in quotation marks, that the token file must have: else 412.",
-            json!({ "type": "string", "pattern": "^\"[0-9a-f]{64}\"$" }),
+            "The generation, in quotation marks, that the token file must have: else 412. `*` is any.",
+            json!({ "type": "string", "pattern": "^(\"[0-9a-f]{64}\"|\\*)$" }),
         ));
     }
     if is_change && endpoint.method == "POST" {
@@ -252,6 +272,20 @@ fn response_headers(status: u16, endpoint: &Endpoint) -> Value {
         |description: &str| json!({ "description": description, "schema": { "type": "string" } });
     let mut headers = Map::new();
     let mut add = |name: &str, header: Value| drop(headers.insert(name.into(), header));
+    add("X-Request-Id", text("The request's id, as in logs and audit lines."));
+    if status >= 400 {
+        add("Faregate-Reason", text("The `reason` of the problem."));
+    }
+    let is_change = endpoint.method != "GET" && endpoint.operation != Operation::Explain;
+    if is_change && endpoint.method == "POST" && matches!(status, 200 | 201 | 409) {
+        let description = "Is there when this is the answer of an earlier request with the same \
+                           `Idempotency-Key`.";
+        add(
+            "Idempotent-Replayed",
+            json!({ "description": description,
+                                           "schema": { "type": "string", "enum": ["true"] } }),
+        );
+    }
     match status {
         401 => add("WWW-Authenticate", text("How to bring the key (RFC 6750).")),
         429 | 503 => add(
@@ -275,10 +309,10 @@ fn responses(endpoint: &Endpoint, described: &Described) -> Map<String, Value> {
         let status = StatusCode::from_u16(status).ok();
         status.and_then(|status| status.canonical_reason()).unwrap_or_default()
     };
-    let mut success = json!({ "description": name_of(described.success) });
+    let mut success = json!({ "description": name_of(described.success),
+                              "headers": response_headers(described.success, endpoint) });
     if let Some(answer) = &described.answer {
         success["content"] = json!({ "application/json": { "schema": reference(answer) } });
-        success["headers"] = response_headers(described.success, endpoint);
     }
     responses.insert(described.success.to_string(), success);
     for status in REFUSALS_OF_ALL.iter().chain(described.refusals) {

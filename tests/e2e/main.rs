@@ -34,6 +34,7 @@ mod hand_edits;
 mod http_clients;
 mod image_rules;
 mod mlserver;
+mod openapi;
 mod streaming;
 mod tls;
 mod websocket;
