@@ -3,6 +3,7 @@
 
 mod access;
 mod answers;
+mod attacks;
 mod beside_editors;
 mod bodies;
 mod broken_off;
