@@ -5,8 +5,9 @@ CARGO ?= cargo
 export CARGO_INCREMENTAL = 0
 
 target := $(abspath $(or $(CARGO_TARGET_DIR),target))
-# Where tests/e2e finds its Python programs.
+# Where tests/e2e finds its Python programs, and what drives the browser.
 export E2E_PYTHON_ENVIRONMENT = $(target)/e2e-venv
+export E2E_BROWSER_ENVIRONMENT = $(target)/e2e-browser
 
 # cargo-nextest runs every test in a process of its own, and all of them side by side.
 nextest := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
@@ -17,7 +18,7 @@ run_tests = $(CARGO) test --locked --no-fail-fast
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run check lint test e2e-tools bench bench-peers fuzz image audit
+.PHONY: help run check lint test e2e-tools screenshots bench bench-peers fuzz image audit
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,7 +39,10 @@ test: e2e-tools lint ## all of `check`, and real clients and model servers aroun
 	$(run_tests) --lib --bins --test it --test e2e
 
 e2e-tools: ## installs what the end-to-end tests drive, where it is missing
-	@tests/e2e/install-tools $(E2E_PYTHON_ENVIRONMENT)
+	@tests/e2e/install-tools $(E2E_PYTHON_ENVIRONMENT) $(E2E_BROWSER_ENVIRONMENT)
+
+screenshots: e2e-tools ## takes the pictures of docs/images anew
+	UPDATE_SCREENSHOTS=1 $(CARGO) test --locked --test e2e -- token_page::every_state
 
 bench: ## the cost of a decision, of reading a body, of a refusal
 	$(CARGO) bench --locked

@@ -2,9 +2,9 @@
 //! process of its own, on loopback ports the operating system chose.
 //!
 //! `make test` installs what these tests drive (MLServer, `tritonclient`, grpcio, `websockets`,
-//! uvicorn, curl, `nghttp`, `h2load`, strace, promtool) and runs them. No test waits for a time to
-//! pass: each waits for a line a process prints, for an answer, or for a process to end. Those that
-//! disturb changes of the token file at random go on for some seconds.
+//! uvicorn, curl, `nghttp`, `h2load`, strace, promtool, Chromium) and runs them. No test waits for a
+//! time to pass: each waits for a line a process prints, for an answer, or for a process to end.
+//! Those that disturb changes of the token file at random go on for some seconds.
 
 #![allow(
     clippy::unwrap_used,
@@ -37,5 +37,6 @@ mod mlserver;
 mod openapi;
 mod streaming;
 mod tls;
+mod token_page;
 mod websocket;
 mod writers;

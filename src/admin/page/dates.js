@@ -16,7 +16,9 @@ const UNITS = [
   ['minute', MINUTE],
 ];
 
-const distance = new Intl.RelativeTimeFormat(text.locale, { numeric: 'auto' });
+const distance = new Intl.RelativeTimeFormat(text.locale);
+// `tomorrow`, but not `next year` for what is twelve months away.
+const distanceInDays = new Intl.RelativeTimeFormat(text.locale, { numeric: 'auto' });
 const calendarDay = new Intl.DateTimeFormat(text.locale, { day: 'numeric', month: 'short', year: 'numeric' });
 const dayAndTime = new Intl.DateTimeFormat(text.locale, {
   day: 'numeric', month: 'short', year: 'numeric', hour: '2-digit', minute: '2-digit',
@@ -28,9 +30,10 @@ export function fromNow(date, now = new Date()) {
   const seconds = (date - now) / 1000;
   const size = Math.abs(seconds);
   if (size < MINUTE) return seconds > 0 ? text.dates.inAMoment : text.dates.justNow;
-  if (size < 90 * DAY && size >= DAY) return distance.format(Math.round(seconds / DAY), 'day');
-  const [unit, length] = UNITS.find(([, length]) => size >= length);
-  return distance.format(Math.trunc(seconds / length), unit);
+  if (size < 90 * DAY && size >= DAY) return distanceInDays.format(Math.round(seconds / DAY), 'day');
+  // What was a year a moment ago is still called one.
+  const [unit, length] = UNITS.find(([, whole]) => size >= whole * 0.99);
+  return distance.format(Math.round(seconds / length), unit);
 }
 
 /** `22 Feb 2027`. */
