@@ -46,7 +46,7 @@ await scenario('hostile-names', async (page) => {
       await page.dialog.waitFor();
       assert.equal(await elementsBefore(), 0, `${entry} of ${name}`);
       await page.tab.keyboard.press('Escape');
-      await page.dialog.waitFor({ state: 'detached' });
+      await page.dialogGone();
     }
   }
 

@@ -63,7 +63,7 @@ await scenario('keyboard', async (page) => {
   assert.equal(await statusOfCall(secret), 200);
   await tabTo('Done');
   await keyboard.press('Enter');
-  await page.dialog.waitFor({ state: 'detached' });
+  await page.dialogGone();
   await page.row('by keyboard').waitFor();
 
   // The focus is back on New Token when the list has come.
@@ -98,7 +98,7 @@ await scenario('keyboard', async (page) => {
       'Tab stays in the dialog');
   }
   await keyboard.press('Escape');
-  await page.dialog.waitFor({ state: 'detached' });
+  await page.dialogGone();
   assert.equal(await page.focused(), 'Actions for by keyboard');
 
   // The heads of the columns sort.

@@ -72,7 +72,7 @@ await scenario('life-of-a-token', async (page) => {
   await page.tab.keyboard.press('Escape');
   await page.see('You have not copied the token');
   await page.tab.keyboard.press('Escape');
-  await page.dialog.waitFor({ state: 'detached' });
+  await page.dialogGone();
   await page.row('fraud team').getByText('Old secret works until').waitFor();
 
   // Explain.
@@ -100,7 +100,7 @@ await scenario('life-of-a-token', async (page) => {
   await page.button('Remove iris*').click();
   await page.dialog.getByRole('radio', { name: '1 year' }).check();
   await page.button('Save').click();
-  await page.dialog.waitFor({ state: 'detached' });
+  await page.dialogGone();
   await page.row('fraud team, live').waitFor();
   assert.deepEqual([await statusOfCall(secret), await statusOfCall(secret, '/fraud-v2/eval')], [403, 200]);
   await page.button('fraud team, live').click();

@@ -20,7 +20,7 @@ await scenario('meanwhile', async (page) => {
   await name.fill('shared by two');
   await callApi('PATCH', `${tokens}/${other.id}`, { name: 'another one' });
   await page.button('Save').click();
-  await page.dialog.waitFor({ state: 'detached' });
+  await page.dialogGone();
   await page.row('shared by two').waitFor();
   await page.row('another one').waitFor();
 

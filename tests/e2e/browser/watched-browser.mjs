@@ -135,6 +135,11 @@ class WatchedPage {
     return this.tab.getByRole('dialog');
   }
 
+  /** Waits until a dialog has closed and the focus was given back; by role, it is gone when it begins to. */
+  async dialogGone() {
+    await this.tab.locator('dialog').waitFor({ state: 'detached' });
+  }
+
   async see(words) {
     await this.tab.getByText(words).first().waitFor();
   }
@@ -187,7 +192,7 @@ class WatchedPage {
 
   async closeBox() {
     await this.dialog.getByRole('button', { name: 'Done' }).click();
-    await this.dialog.waitFor({ state: 'detached' });
+    await this.dialogGone();
     await this.loaded();
   }
 
