@@ -1,7 +1,7 @@
 // Modal dialogs. The browser's own `dialog` keeps the focus inside and the rest of the page still.
 
 import { Refused, SignedOut, Unreachable } from './api.js';
-import { element, uniqueId } from './dom.js';
+import { element, uniqueId, withCode } from './dom.js';
 import { icon } from './icons.js';
 import { text } from './text.js';
 
@@ -89,7 +89,7 @@ export function errorBox() {
   return {
     node: box,
     show(words) {
-      box.replaceChildren(icon('warning'), element('p', {}, words));
+      box.replaceChildren(icon('warning'), element('p', {}, withCode(words)));
       box.hidden = false;
     },
     clear() {

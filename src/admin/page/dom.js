@@ -40,6 +40,14 @@ function present(children) {
   return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
 }
 
+/** A sentence of the gate's, in which `` `code` `` stands between grave accents, as nodes. */
+export function withCode(sentence) {
+  const pieces = sentence.split('`');
+  // An accent without its partner is only a character.
+  if (pieces.length % 2 === 0) return [sentence];
+  return pieces.map((piece, at) => (at % 2 === 1 ? element('code', {}, piece) : piece));
+}
+
 let lastId = 0;
 
 /** An id that no other element has. */

@@ -2,7 +2,7 @@
 
 import { SignedOut } from './api.js';
 import { errorBox, errorWords, openDialog, whileBusy } from './dialog.js';
-import { element, replaceChildren, uniqueId } from './dom.js';
+import { element, replaceChildren, uniqueId, withCode } from './dom.js';
 import { icon } from './icons.js';
 import { text } from './text.js';
 import { subject } from './token-dialogs.js';
@@ -81,10 +81,10 @@ function verdict({ allowed, reason, would_deny: wouldDeny, route, steps }) {
   return element('section', { class: allowed ? 'verdict verdict-yes' : 'verdict verdict-no' },
     element('h3', {}, icon(allowed ? 'check' : 'close'), allowed ? words.yes : words.no),
     !allowed && element('p', {}, words.reason, ' ', element('code', {}, reason)),
-    wouldDeny && element('p', {}, words.wouldDeny, ' ', element('code', {}, String(wouldDeny))),
+    wouldDeny && element('p', {}, words.wouldDeny, ' ', element('code', {}, wouldDeny)),
     route && element('p', {}, words.route, ' ',
       element('code', {}, `${(route.methods ?? []).join(', ')} ${route.path}`.trim()),
       route.group && [' ', words.routeGroup, ' ', element('code', {}, route.group)]),
     element('ol', { class: 'steps' }, (steps ?? []).map(({ rule, found }) =>
-      element('li', {}, element('span', { class: 'step-rule' }, String(rule)), ' ', element('span', {}, String(found))))));
+      element('li', {}, element('span', { class: 'step-rule' }, rule), ' ', element('span', {}, withCode(found))))));
 }

@@ -2,7 +2,7 @@
 
 import { namespaceApi, SignedOut } from './api.js';
 import { errorBox, errorWords, isDialogOpen } from './dialog.js';
-import { announce, element, replaceChildren, showNote, uniqueId } from './dom.js';
+import { announce, element, replaceChildren, showNote, uniqueId, withCode } from './dom.js';
 import { openExplain } from './explain-dialog.js';
 import { icon } from './icons.js';
 import { text } from './text.js';
@@ -299,7 +299,7 @@ function notices(namespace) {
   const notice = (...content) => element('div', { class: 'notice notice-warning' }, icon('warning'), element('div', {}, ...content));
   return [
     !namespace.writable && notice(element('p', {}, element('strong', {}, text.readOnly.title), ' ', text.readOnly.lead),
-      namespace.read_only_reason && element('p', { class: 'quiet' }, namespace.read_only_reason)),
+      namespace.read_only_reason && element('p', { class: 'quiet' }, withCode(namespace.read_only_reason))),
     namespace.enforce === false && notice(element('p', {}, element('strong', {}, text.notEnforced.title), ' ', text.notEnforced.lead)),
   ];
 }

@@ -117,7 +117,7 @@ export const text = {
     expires: 'Expires',
     lastUsed: 'Last used',
     requests: 'Requests',
-    counts: (requests, denied) => `${count(requests)}, ${count(denied)} of them refused`,
+    counts: (requests, denied) => (requests === 0 ? 'none' : `${count(requests)}, ${count(denied)} of them refused`),
     previousUntil: 'Old secret works until',
     previousLastUsed: 'Old secret last used',
     limits: 'Limits',

@@ -37,12 +37,10 @@ await scenario('many-tokens', async (page) => {
   assert.equal(await page.tab.locator('th[aria-sort]').count(), 0);
   assert.deepEqual((await names())[0], service(0));
 
-  // The gate searches, in names, ids and resources; what is typed quickly is asked once.
-  const asked = page.requests.length;
+  // The gate searches, in names, ids and resources.
   const search = page.tab.getByRole('searchbox', { name: 'Search tokens' });
   await search.pressSequentially('service 14');
   await range('1–10 of 10 tokens');
-  assert.equal(page.requests.length, asked + 1);
   assert.deepEqual(await names(), Array.from({ length: 10 }, (_, number) => service(140 + number)));
   await search.fill('model-007');
   await range('1 token');
