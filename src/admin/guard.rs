@@ -28,7 +28,7 @@ impl AllowedHosts {
                 "The request must name one host, in `Host`, and a path.",
             )
         })?;
-        if !headers::is_framed_plainly(&parts.headers) {
+        if !headers::is_framed_plainly(&parts.headers) || !has_plain_length(&parts.headers) {
             return Err(Refusal::bad_request(
                 "The body is framed in a way that servers read apart.",
             ));
@@ -43,6 +43,15 @@ impl AllowedHosts {
              `allowed_hosts` under `[admin]`.",
         ))
     }
+}
+
+/// Whether the length of the body is given once, and as everybody writes a number.
+fn has_plain_length(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(length) = lines.next() else { return true };
+    let digits = length.as_bytes();
+    let is_plain = digits == b"0" || !digits.starts_with(b"0");
+    is_plain && digits.iter().all(u8::is_ascii_digit) && lines.next().is_none()
 }
 
 /// Refuses what another site makes a browser send.
