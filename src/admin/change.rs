@@ -13,7 +13,7 @@ use crate::policy::Document;
 use crate::policy::amend::{AmendError, Amended, Edit, Entropy};
 use crate::store::file::{Committed, FileStore};
 use crate::store::{Generation, StoreError, stanza};
-use crate::token::Secret;
+use crate::token::{Digest, Secret};
 
 /// The change that a request asks for. It may be called twice: the second time only to say what
 /// would have been written.
@@ -100,23 +100,24 @@ impl Admin {
         let rules = Arc::clone(&namespace.site.settings.rules);
         // The lock of the file and the disk may take their time.
         let written = tokio::task::spawn_blocking(move || {
-            let change = |document: &Document| {
-                // Whoever is no administrator any more changes nothing, even if that is not in
-                // force yet.
-                if !administrator.open(document) {
-                    return Err(AmendError::NoSuchAdmin(String::new()));
-                }
-                change(document)
+            // Whoever is no administrator any more changes nothing, even if that is not in force
+            // yet.
+            let permitted = |document: &Document| {
+                let is_one = administrator.open(document);
+                is_one.then_some(()).ok_or_else(|| AmendError::NoSuchAdmin(String::new()))
             };
             let with_edit = |document: &Document| {
                 let (amended, secret) = change(document)?;
                 let edit = amended.edit.clone();
                 Ok((amended, (edit, secret)))
             };
-            match store.commit(seen.as_ref(), &rules, with_edit) {
+            match store.commit_while(seen.as_ref(), &rules, permitted, with_edit) {
                 Ok(committed) => Ok(Written::Committed(Box::new(committed))),
                 Err(error @ StoreError::ReadOnly { .. }) => {
-                    let (edit, secret) = store.rehearse(&rules, change)?;
+                    let (edit, secret) = store.rehearse(&rules, |document| {
+                        permitted(document)?;
+                        change(document)
+                    })?;
                     Ok(Written::ReadOnly(Box::new((error, edit, secret))))
                 }
                 Err(error) => Err(error),
@@ -152,9 +153,11 @@ impl Admin {
         let Committed {
             value: (edit, secret), compiled, generation, replaced, written_after, ..
         } = committed;
-        let token_id = match edit {
-            Edit::AddToken(entry) | Edit::SetToken(entry) => entry.id.value,
-            Edit::RemoveToken(id) => id,
+        let (token_id, hash) = match edit {
+            Edit::AddToken(entry) | Edit::SetToken(entry) => {
+                (entry.id.value, Some(entry.hash.value))
+            }
+            Edit::RemoveToken(id) => (id, None),
             Edit::AddAdmin(_) | Edit::RemoveAdmin(_) => return Err(internal()),
         };
         // What was made here stands on no line of the file.
@@ -175,12 +178,30 @@ impl Admin {
             return Err(internal());
         }
         match settled.await {
+            // Somebody may have put an old text back in between, which is in force then.
+            Ok(Ok(())) if !self.is_in_force(namespace, &token_id, hash.as_deref()) => {
+                Err(not_in_force(&NotInForce::Overtaken))
+            }
             Ok(Ok(())) => {
                 let secret = secret.map(Secret::reveal);
                 Ok(Changed { secret, token_id, generation, warnings })
             }
             Ok(Err(error)) => Err(not_in_force(&error)),
             Err(_) => Err(internal()),
+        }
+    }
+}
+
+impl Admin {
+    /// Whether a token is there with this hash; without one, whether it is gone.
+    fn is_in_force(&self, namespace: &NamespaceInForce, id: &str, hash: Option<&str>) -> bool {
+        let gate = self.live.gate();
+        let Some(in_force) = gate.namespace_named(&namespace.site.settings.name) else {
+            return false;
+        };
+        match hash.map(Digest::parse) {
+            None => in_force.policy.facts(id).is_none(),
+            Some(digest) => digest.is_ok_and(|digest| in_force.policy.is_secret_of(id, &digest)),
         }
     }
 }

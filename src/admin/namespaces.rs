@@ -141,7 +141,14 @@ pub(super) fn explain(
     Ok(json(StatusCode::OK, &explained(&namespace.policy, &question)))
 }
 
+/// The most headers of a request that is asked about: `max_headers` allows no more.
+const MAX_HEADERS: usize = 10_000;
+
 fn header_map(given: &BTreeMap<String, String>) -> Result<HeaderMap, Refusal> {
+    // As many as a request may have at most; far fewer than the map can hold.
+    if given.len() > MAX_HEADERS {
+        return Err(Refusal::of_field("headers", format!("there are more than {MAX_HEADERS}")));
+    }
     let mut headers = HeaderMap::new();
     for (name, value) in given {
         let name = HeaderName::try_from(name).ok();

@@ -4,7 +4,7 @@ use super::compile::{Policy, Token};
 use super::document::{Limits, Moment};
 use super::pattern::Pattern;
 use super::token_state::TokenState;
-use crate::token::TokenId;
+use crate::token::{Digest, TokenId};
 
 /// What may be told of a token: everything but its hashes.
 #[derive(Debug, Clone)]
@@ -72,6 +72,14 @@ impl Policy {
     pub fn facts(&self, id: &str) -> Option<(usize, TokenFacts<'_>)> {
         let place = self.token_named(id)? as usize;
         Some((place, self.facts_at(place)?))
+    }
+
+    /// Whether a token's present secret has this hash.
+    #[must_use]
+    pub fn is_secret_of(&self, id: &str, digest: &Digest) -> bool {
+        let holder = self.secrets.get(digest.bytes()).filter(|holder| holder.digest == *digest);
+        let is_present = holder.filter(|holder| holder.valid_until.is_none());
+        is_present.is_some_and(|holder| self.token_named(id) == Some(holder.token))
     }
 
     /// What may be told of the token at a place in [`Policy::tokens`].

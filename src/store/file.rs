@@ -138,10 +138,26 @@ impl FileStore {
         rules: &Arc<Rules>,
         change: impl FnOnce(&Document) -> Result<(Amended, T), AmendError>,
     ) -> Result<Committed<T>, StoreError> {
+        self.commit_while(seen, rules, |_| Ok(()), change)
+    }
+
+    /// As [`FileStore::commit`], as long as the document on disk permits it: `permitted` is asked of
+    /// each state of the file that the change is made to.
+    ///
+    /// # Errors
+    /// See [`StoreError`], and what `permitted` says.
+    pub fn commit_while<T>(
+        &self,
+        seen: Option<&Generation>,
+        rules: &Arc<Rules>,
+        permitted: impl Fn(&Document) -> Result<(), AmendError>,
+        change: impl FnOnce(&Document) -> Result<(Amended, T), AmendError>,
+    ) -> Result<Committed<T>, StoreError> {
         let place = Place::of(&self.path)?;
         let _lock = Lock::take(&place)?;
         place.sweep();
         let (mut snapshot, mut before) = self.current(&place, seen, rules)?;
+        permitted(&before)?;
         let (mut amended, value) = change(&before)?;
         for _ in 0..MOST_ATTEMPTS {
             let prepared = self.prepare(&snapshot, &before, &amended, rules)?;
@@ -168,6 +184,7 @@ impl FileStore {
                     else {
                         continue;
                     };
+                    permitted(&now)?;
                     let document = rebased(&before, &now, &amended.edit)
                         .ok_or_else(|| StoreError::Changed { path: self.path.clone() })?;
                     amended = Amended { document, edit: amended.edit };

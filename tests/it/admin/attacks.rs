@@ -89,8 +89,9 @@ fn a_body_has_one_framing() {
         ("Transfer-Encoding: gzip, chunked".to_owned(), &chunks),
         ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked".to_owned(), &chunks),
         (format!("Content-Length: 0{length}"), &body),
-        (format!("Content-Length: {length}\r\nContent-Length: {length}"), &body),
-        (format!("Content-Length: {length}, {length}"), &body),
+        // The same length twice is one length (RFC 9110, section 8.6), and hyper makes it one before
+        // anybody sees it; two that differ it refuses.
+        (format!("Content-Length: {length}\r\nContent-Length: 1"), &body),
         (format!("Content-Length: +{length}"), &body),
     ] {
         let before = desk.file();
