@@ -157,10 +157,23 @@ pub(super) struct ExplainBody {
     /// Its headers. Those that say how the body is to be read count; the credential is the token
     /// that is named above.
     #[serde(default)]
+    #[schema(value_type = BTreeMap<HeaderName, HeaderText>)]
     pub(super) headers: BTreeMap<String, String>,
     /// Its body, where the model may be named too.
     pub(super) body: Option<String>,
 }
+
+/// The name of a header (RFC 9110, section 5.1).
+#[derive(ToSchema)]
+#[schema(pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(super) struct HeaderName(String);
+
+/// The value of a header: no control character but the tab.
+#[derive(ToSchema)]
+#[schema(pattern = r"^[^\x00-\x08\x0a-\x1f\x7f]*$")]
+#[allow(dead_code, reason = "only its schema is used")]
+pub(super) struct HeaderText(String);
 
 /// A call that takes no member.
 #[derive(Debug, Default, Deserialize, ToSchema)]

@@ -48,6 +48,17 @@ fn a_cursor_that_nobody_gave_breaks_nothing() {
 }
 
 #[test]
+fn a_question_with_more_headers_than_any_request_has_breaks_nothing() {
+    let desk = Desk::new();
+    let headers: Value = (0..40_000).map(|n| (format!("h{n}"), json!(""))).collect();
+    let question =
+        json!({"token_id": "eval", "method": "POST", "path": "/score/allowed", "headers": headers});
+    let response = desk.post("/api/v1/namespaces/default/explain", &question);
+    assert_eq!((response.status, &response.json()["field"]), (422, &json!("headers")));
+    desk.finish();
+}
+
+#[test]
 fn what_a_refused_request_carries_is_no_request() {
     let desk = Desk::new();
     let (id, _) = desk.create(&new_token("stays"));
@@ -87,12 +98,16 @@ fn a_body_has_one_framing() {
     let head = head.trim_end_matches("\r\n");
     for (framing, sent) in [
         ("Transfer-Encoding: gzip, chunked".to_owned(), &chunks),
+        ("Transfer-Encoding: chunked, chunked".to_owned(), &chunks),
         ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked".to_owned(), &chunks),
         (format!("Content-Length: 0{length}"), &body),
         // The same length twice is one length (RFC 9110, section 8.6), and hyper makes it one before
         // anybody sees it; two that differ it refuses.
         (format!("Content-Length: {length}\r\nContent-Length: 1"), &body),
+        ("Transfer-Encoding: identity".to_owned(), &body),
+        (format!("Content-Length: {length}, {length}"), &body),
         (format!("Content-Length: +{length}"), &body),
+        (format!("Content-Length: {length}\r\nContent-Length: 0"), &body),
     ] {
         let before = desk.file();
         let mut client = desk.connect();
