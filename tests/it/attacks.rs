@@ -3,19 +3,18 @@
 //! What is asserted is what a peer sees on its own connection and what the gate says of itself. Nothing is
 //! asserted about time: a deadline that matters is set short and its effect awaited.
 
-mod h2c_server;
 mod messages;
 mod names;
 mod rights;
 mod stalled;
 
 use crate::support::eventually;
+use crate::support::h2c_server::H2cServer;
 use crate::support::http2::Http2;
 use crate::support::model_server::ModelServer;
 use crate::support::rig::Rig;
 use crate::support::tokens::{self, secret};
 use crate::support::transport::Connection;
-use h2c_server::H2cServer;
 
 /// The standard gate, before a server that speaks HTTP/2.
 fn rig_before(server: &H2cServer, limits: &str, upstream: &str) -> Rig {

@@ -3,6 +3,7 @@
 
 pub(crate) mod certificates;
 pub(crate) mod gate;
+pub(crate) mod h2c_server;
 pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod leaks;

@@ -2,8 +2,8 @@
 
 use std::sync::mpsc;
 
-use super::h2c_server::H2cServer;
 use super::{connect, get, rig_before, start, wait_for_flights};
+use crate::support::h2c_server::H2cServer;
 use crate::support::http1;
 use crate::support::http2::{Answer, kind};
 use crate::support::model_server::{CANNED_BODY, ModelServer, Then};

@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 use std::sync::mpsc;
 
-use super::h2c_server::{Greeting, H2cServer};
 use super::{connect, get, replace_tokens, revoke_eval, rig_before, start, wait_for_flights};
+use crate::support::h2c_server::{Greeting, H2cServer};
 use crate::support::http1;
 use crate::support::http2::Answer;
 use crate::support::model_server::{ModelServer, Then};

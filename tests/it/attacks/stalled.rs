@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use super::h2c_server::H2cServer;
 use super::{connect, get, rig_before, start, wait_for_flights};
 use crate::support::certificates::Authority;
 use crate::support::gate::{Folder, Gate, Namespace, Settings};
+use crate::support::h2c_server::H2cServer;
 use crate::support::http1::{self, Client};
 use crate::support::http2::kind;
 use crate::support::model_server::{CANNED_BODY, ModelServer, Then};

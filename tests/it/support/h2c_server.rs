@@ -14,7 +14,7 @@ use crate::support::transport::{Came, Connection};
 
 /// How the server receives a connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Greeting {
+pub(crate) enum Greeting {
     /// With SETTINGS that allow as many streams as anybody wants.
     Open,
     /// With SETTINGS that allow so many streams at one time.
@@ -25,9 +25,9 @@ pub(super) enum Greeting {
 
 /// A request's stream, to be written to from any thread: each frame is one write.
 #[derive(Debug, Clone)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     /// The how manieth connection it is on, from 0.
-    pub(super) connection: usize,
+    pub(crate) connection: usize,
     id: u32,
     socket: Arc<TcpStream>,
 }
@@ -38,21 +38,21 @@ impl Stream {
         drop((&*self.socket).write_all(&frame(kind, flags, self.id, payload)));
     }
 
-    pub(super) fn head(&self, fields: &[(&str, &[u8])], is_last: bool) {
+    pub(crate) fn head(&self, fields: &[(&str, &[u8])], is_last: bool) {
         let flags = flag::END_HEADERS | if is_last { flag::END_STREAM } else { 0 };
         self.send(kind::HEADERS, flags, &hpack::encode(fields));
     }
 
-    pub(super) fn data(&self, data: &[u8], is_last: bool) {
+    pub(crate) fn data(&self, data: &[u8], is_last: bool) {
         self.send(kind::DATA, if is_last { flag::END_STREAM } else { 0 }, data);
     }
 
-    pub(super) fn reset(&self, code: u32) {
+    pub(crate) fn reset(&self, code: u32) {
         self.send(kind::RST_STREAM, 0, &code.to_be_bytes());
     }
 
     /// A whole answer.
-    pub(super) fn answer(&self, body: &[u8]) {
+    pub(crate) fn answer(&self, body: &[u8]) {
         self.head(&[(":status", b"200")], false);
         self.data(body, true);
     }
@@ -70,8 +70,8 @@ fn lock(log: &SharedLog) -> MutexGuard<'_, Vec<Seen>> {
 }
 
 /// See the module.
-pub(super) struct H2cServer {
-    pub(super) address: SocketAddr,
+pub(crate) struct H2cServer {
+    pub(crate) address: SocketAddr,
     log: SharedLog,
     is_stopping: Arc<AtomicBool>,
     acceptor: Option<JoinHandle<()>>,
@@ -81,12 +81,12 @@ type Script = dyn Fn(&Stream, &Message) + Send + Sync;
 
 impl H2cServer {
     /// The script runs when the head of a request is there.
-    pub(super) fn scripted(script: impl Fn(&Stream, &Message) + Send + Sync + 'static) -> Self {
+    pub(crate) fn scripted(script: impl Fn(&Stream, &Message) + Send + Sync + 'static) -> Self {
         Self::greeting(|_| Greeting::Open, script)
     }
 
     /// Receives each connection, counted from 0, as told.
-    pub(super) fn greeting(
+    pub(crate) fn greeting(
         greeting: impl Fn(usize) -> Greeting + Send + 'static,
         script: impl Fn(&Stream, &Message) + Send + Sync + 'static,
     ) -> Self {
@@ -127,17 +127,17 @@ impl H2cServer {
         Self { address, log, is_stopping, acceptor: Some(acceptor) }
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         lock(&self.log).len()
     }
 
     /// Every request that came: its stream and what came on it so far.
-    pub(super) fn requests(&self) -> Vec<(Stream, Message)> {
+    pub(crate) fn requests(&self) -> Vec<(Stream, Message)> {
         requests(&lock(&self.log))
     }
 
     /// What came so far of the request with this path, once `is_so` of it.
-    pub(super) fn wait_for(
+    pub(crate) fn wait_for(
         &self,
         path: &str,
         what: &str,
@@ -164,7 +164,7 @@ impl H2cServer {
     }
 
     /// The stream of the request with this path, once its head is there.
-    pub(super) fn stream(&self, path: &str) -> Stream {
+    pub(crate) fn stream(&self, path: &str) -> Stream {
         self.wait_for(path, "comes", |_| true).0
     }
 }
