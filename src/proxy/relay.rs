@@ -100,7 +100,7 @@ impl Body for GateBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Whole(body) | Kind::Instead(body, _) => body.is_end_stream(),
-            Kind::Relayed(body) => !body.is_judged_by_message && body.incoming.is_end_stream(),
+            Kind::Relayed(body) => body.incoming.is_end_stream(),
         }
     }
 
