@@ -39,7 +39,7 @@ impl JudgedBody {
         flight: &Rc<InFlight>,
         live: &Arc<Live>,
     ) -> Self {
-        let HeldBody { pieces, mut trailers, rest, messages, room } = held;
+        let HeldBody { pieces, mut trailers, rest, messages, room, .. } = held;
         if let Some(trailers) = &mut trailers {
             flight.namespace.site.headers.clean_request_trailers(trailers);
         }
@@ -99,7 +99,14 @@ impl JudgedBody {
             let Some(messages) = &mut self.messages else { return Poll::Ready(Some(Ok(frame))) };
             match frame.into_data() {
                 Ok(piece) => messages.unread = piece,
-                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                Err(frame) => {
+                    // They are the end of the body, so they may not pass a message that they cut.
+                    self.rest = None;
+                    self.trailers = frame.into_trailers().ok();
+                    if let Err(refusal) = self.end() {
+                        return self.refused(refusal);
+                    }
+                }
             }
         }
     }
