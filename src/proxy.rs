@@ -242,7 +242,9 @@ impl Proxy {
             denial: Some(inspection.denied(Reason::BadBody)),
         };
         let Some(load) = Load::take(&self.shared, limits.max_requests_in_flight) else {
-            discard(body);
+            if !parts.headers.contains_key(header::EXPECT) {
+                discard(body);
+            }
             return refuse(&parts, refused(Refusal::Overloaded), &request_id, outcome);
         };
         let routes = namespace.policy.rules().routes.routes();
@@ -274,7 +276,10 @@ impl Proxy {
             Ok(Verdict::ReadBody(..)) => overtaken,
             Err(refused) => refused,
         };
-        if let Some(rest) = held.rest {
+        // Who waits for a 100 and hears no may send another request in the place of the body.
+        if let Some(rest) = held.rest
+            && (held.is_asked_for || !parts.headers.contains_key(header::EXPECT))
+        {
             discard(rest);
         }
         refuse(&parts, refused, &request_id, outcome)

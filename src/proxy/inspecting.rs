@@ -90,6 +90,8 @@ pub(super) struct HeldBody {
     pub(super) trailers: Option<HeaderMap>,
     /// What was not read.
     pub(super) rest: Option<Incoming>,
+    /// Whether the client was let know that its body is wanted, if it waits for that.
+    pub(super) is_asked_for: bool,
     /// For a gRPC call, whose further messages are judged as they pass.
     pub(super) messages: Option<Messages>,
     pub(super) room: Room,
@@ -118,6 +120,7 @@ pub(super) async fn read(
         held: Held::default(),
         trailers: None,
         body,
+        is_asked_for: false,
         is_http2: parts.version == Version::HTTP_2,
         patience: limits.body_idle_timeout,
         room,
@@ -141,6 +144,7 @@ struct Reading {
     held: Held,
     trailers: Option<HeaderMap>,
     body: Incoming,
+    is_asked_for: bool,
     is_http2: bool,
     patience: Duration,
     room: Room,
@@ -155,7 +159,9 @@ impl Reading {
                 return Ok(self.given_up(fault));
             }
         }
-        Ok(self.finished(scan.end().into()))
+        // No byte came, whatever the framing let expect: that is no body, and none to be read.
+        let named = if self.held.is_empty() { Named::None } else { scan.end().into() };
+        Ok(self.finished(named))
     }
 
     async fn first_message(mut self, mut scan: GrpcScan) -> Result<(Named, HeldBody), Refusal> {
@@ -181,6 +187,7 @@ impl Reading {
 
     /// The next piece; none at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        self.is_asked_for = true;
         loop {
             let frame = tokio::time::timeout(self.patience, self.body.frame()).await;
             match frame.map_err(|_| Refusal::BodyTimeout)? {
@@ -216,6 +223,7 @@ impl Reading {
             pieces: self.held.into_pieces().into(),
             trailers: self.trailers,
             rest: Some(self.body),
+            is_asked_for: self.is_asked_for,
             messages: None,
             room: self.room,
         }
