@@ -10,6 +10,7 @@
 
 mod admin;
 mod attacks;
+mod bodies;
 mod cli;
 mod credential;
 mod deadlines;
