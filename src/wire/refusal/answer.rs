@@ -43,7 +43,8 @@ pub fn accepts_html(headers: &HeaderMap) -> bool {
 #[must_use]
 pub fn answer(refusal: Refusal, at: &Circumstances<'_>) -> Response<Full<Bytes>> {
     let row = refusal.row();
-    let mut response = if at.is_grpc { in_grpc(&row) } else { in_http(refusal, &row, at) };
+    let mut response =
+        if at.is_grpc { in_grpc(refusal, &row, at) } else { in_http(refusal, &row, at) };
     let headers = response.headers_mut();
     headers.insert(FAREGATE_REASON, HeaderValue::from_static(refusal.public_reason()));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -51,14 +52,19 @@ pub fn answer(refusal: Refusal, at: &Circumstances<'_>) -> Response<Full<Bytes>>
     response
 }
 
-fn in_http(refusal: Refusal, row: &Row, at: &Circumstances<'_>) -> Response<Full<Bytes>> {
-    let request_id = at.request_id.to_str().unwrap_or_default();
-    let detail = match at.missing_group {
+/// What the client's user is told.
+fn detail(refusal: Refusal, row: &Row, at: &Circumstances<'_>) -> String {
+    match at.missing_group {
         Some(group) if refusal == Refusal::Denied(Reason::GroupNotAllowed) => {
             format!("{} It is `{group}`.", row.text)
         }
         _ => row.text.to_owned(),
-    };
+    }
+}
+
+fn in_http(refusal: Refusal, row: &Row, at: &Circumstances<'_>) -> Response<Full<Bytes>> {
+    let request_id = at.request_id.to_str().unwrap_or_default();
+    let detail = detail(refusal, row, at);
     let reason = refusal.public_reason();
     let (content_type, body) = match at.dialect {
         Dialect::Problem => (
@@ -138,11 +144,11 @@ fn openai_type(status: StatusCode) -> &'static str {
 }
 
 /// Trailers-only: a client library reads the status from the headers of a response without body.
-fn in_grpc(row: &Row) -> Response<Full<Bytes>> {
+fn in_grpc(refusal: Refusal, row: &Row, at: &Circumstances<'_>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    set_grpc_status(row, headers);
+    set_grpc_status(row, &detail(refusal, row, at), headers);
     response
 }
 
@@ -150,14 +156,15 @@ fn in_grpc(row: &Row) -> Response<Full<Bytes>> {
 #[must_use]
 pub fn grpc_trailers(refusal: Refusal) -> HeaderMap {
     let mut trailers = HeaderMap::new();
-    set_grpc_status(&refusal.row(), &mut trailers);
+    let row = refusal.row();
+    set_grpc_status(&row, row.text, &mut trailers);
     trailers.insert(FAREGATE_REASON, HeaderValue::from_static(refusal.public_reason()));
     trailers
 }
 
-fn set_grpc_status(row: &Row, headers: &mut HeaderMap) {
+fn set_grpc_status(row: &Row, text: &str, headers: &mut HeaderMap) {
     headers.insert("grpc-status", HeaderValue::from(row.grpc as u16));
-    if let Ok(message) = HeaderValue::try_from(grpc_escaped(row.text)) {
+    if let Ok(message) = HeaderValue::try_from(grpc_escaped(text)) {
         headers.insert("grpc-message", message);
     }
 }
