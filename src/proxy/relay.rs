@@ -100,7 +100,7 @@ impl Body for GateBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Whole(body) | Kind::Instead(body, _) => body.is_end_stream(),
-            Kind::Relayed(body) => body.incoming.is_end_stream(),
+            Kind::Relayed(body) => body.incoming.is_end_stream() && !body.has_refusal_to_tell(),
         }
     }
 
@@ -154,6 +154,15 @@ impl RelayedBody {
                 Poll::Ready(Some(Err(error.into())))
             }
         }
+    }
+
+    /// Whether trailers of the gate are to come, whatever the model server said. Only then: an answer
+    /// of headers alone has to end with them, or gRPC clients do not look for the status there (gRPC
+    /// over HTTP/2, "Trailers-Only").
+    fn has_refusal_to_tell(&self) -> bool {
+        self.is_judged_by_message
+            && !self.refusal_told
+            && matches!(self.flight.ended(), Some(Ending::Refused(_)))
     }
 
     /// The end of the answer when a message of the call was refused; none while none was.

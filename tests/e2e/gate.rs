@@ -19,7 +19,10 @@ pub(crate) fn faregate() -> Command {
 /// What differs between the gates of these tests.
 #[derive(Default)]
 pub(crate) struct GateSettings<'a> {
+    /// One, or several with spaces between.
     pub(crate) profile: &'a str,
+    /// TOML of the namespace's `hosts`; all of them when it is empty.
+    pub(crate) hosts: &'a str,
     /// The model server's endpoint with its scheme.
     pub(crate) upstream: &'a str,
     /// TOML of the `[data]` table.
@@ -39,7 +42,9 @@ pub(crate) struct GateFiles {
 impl GateFiles {
     /// One namespace in front of one model server.
     pub(crate) fn write(settings: &GateSettings<'_>) -> Self {
-        let GateSettings { profile, upstream, data, namespace, upstream_keys } = settings;
+        let GateSettings { profile, hosts, upstream, data, namespace, upstream_keys } = settings;
+        let profiles: Vec<&str> = profile.split(' ').collect();
+        let hosts = if hosts.is_empty() { r#"["*"]"# } else { hosts };
         let folder = tempfile::tempdir().unwrap();
         let settings = format!(
             r#"[data]
@@ -55,9 +60,9 @@ access = "all"
 
 [[namespace]]
 name = "default"
-hosts = ["*"]
+hosts = {hosts}
 tokens = "tokens.toml"
-profiles = ["{profile}"]
+profiles = {profiles:?}
 {namespace}
 
 [namespace.upstream]

@@ -1,10 +1,11 @@
 //! The gate as its users meet it: the real binary, real clients and real model servers, each a
 //! process of its own, on loopback ports the operating system chose.
 //!
-//! `make test` installs what these tests drive (MLServer, `tritonclient`, grpcio, `websockets`,
-//! uvicorn, curl, `nghttp`, `h2load`, strace, promtool, Chromium) and runs them. No test waits for a
-//! time to pass: each waits for a line a process prints, for an answer, or for a process to end.
-//! Those that disturb changes of the token file at random go on for some seconds.
+//! `make test` installs what these tests drive (MLServer, `tritonclient`, LitServe, `openai`,
+//! `anthropic`, grpcio, `websockets`, uvicorn, curl, `nghttp`, `h2load`, strace, promtool, Chromium)
+//! and runs them. No test waits for a time to pass: each waits for a line a process prints, for an
+//! answer, or for a process to end. Those that disturb changes of the token file at random go on for
+//! some seconds.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,6 +35,7 @@ mod hand_edits;
 mod http_clients;
 mod image_rules;
 mod mlserver;
+mod openai_clients;
 mod openapi;
 mod streaming;
 mod tls;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -107,7 +107,8 @@ impl RunningProcess {
 
     /// All that was printed until now, both streams in the order they were read.
     pub(crate) fn transcript(&self) -> String {
-        printed(&self.transcript.0.lock().unwrap())
+        // A test that waited for a line in vain panicked with the lock in its hands.
+        printed(&self.transcript.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Standard output until now, line by line.
