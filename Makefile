@@ -36,7 +36,7 @@ lint:
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check bans licenses sources; fi
 
 test: e2e-tools lint ## all of `check`, and real clients and model servers around the binary
-	$(run_tests) --lib --bins --test it --test e2e
+	$(run_tests) --lib --bins --test it --test fuzz --test e2e
 
 e2e-tools: ## installs what the end-to-end tests drive, where it is missing
 	@tests/e2e/install-tools $(E2E_PYTHON_ENVIRONMENT) $(E2E_BROWSER_ENVIRONMENT)

@@ -20,6 +20,9 @@ fn h2c() -> H2cServer {
 
 /// A model server that cannot serve a call says so in its head alone, and a client library reads it
 /// there.
+/// What is taken from a token in the middle of a call.
+type Taken = fn(&mut tokens::Token<'static>);
+
 #[test]
 fn an_answer_of_trailers_alone_stays_one() {
     let server = h2c();
@@ -129,7 +132,7 @@ fn tokens_with(change: impl Fn(&mut tokens::Token<'static>)) -> String {
 
 #[test]
 fn a_right_that_ends_between_two_messages_ends_the_call() {
-    let cases: [(&str, fn(&mut tokens::Token<'static>)); 4] = [
+    let cases: [(&str, Taken); 4] = [
         ("disabled", |eval| eval.more = "disabled = true\n"),
         ("without its group", |eval| eval.groups = &["model-management"]),
         ("without any model", |eval| eval.resources = &[]),
@@ -169,7 +172,7 @@ fn each_message_is_judged_by_the_policy_in_force() {
         settings.limits = "end_revoked_streams = false\n".into();
     });
     let mut http2 = connect(&rig);
-    let cases: [(&str, fn(&mut tokens::Token<'static>), &str, &str); 3] = [
+    let cases: [(&str, Taken, &str, &str); 3] = [
         ("a model less", |eval| eval.resources = &["allowed"], "7", "resource_not_allowed"),
         ("no group", |eval| eval.groups = &[], "16", "invalid_token"),
         ("disabled", |eval| eval.more = "disabled = true\n", "16", "invalid_token"),
