@@ -321,6 +321,7 @@ impl Proxy {
             Upload::Held(held) => OutBody::held(held, is_http2, &flight, &self.shared.live),
         };
         let is_head = parts.method == Method::HEAD;
+        let path = if shown.is_some() { parts.uri.path().to_owned() } else { String::new() };
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
         *request.headers_mut() = parts.headers;
@@ -333,7 +334,8 @@ impl Proxy {
                 let Some((filter, token)) = shown else { return Ok(response) };
                 let may_use = |model: &str| namespace.policy.may_use(token, model);
                 let room = Room::new(&self.shared.inspection_room, limits.inspect_total_bytes);
-                let cut = listing::cut_down(response, is_head, filter, may_use, limits, room);
+                let cut =
+                    listing::cut_down(response, is_head, &path, filter, may_use, limits, room);
                 Box::pin(cut).await.map_err(|refusal| (refusal, None))
             }
             Err(refusal) => {

@@ -20,6 +20,7 @@ use crate::wire::refusal::Refusal;
 pub(super) async fn cut_down(
     response: Response<GateBody>,
     is_head: bool,
+    path: &str,
     filter: Filter,
     may_use: impl Fn(&str) -> bool,
     limits: &Limits,
@@ -46,7 +47,7 @@ pub(super) async fn cut_down(
             Ok(Response::from_parts(parts, GateBody::instead(body, Full::from(Bytes::from(list)))))
         }
         Err(refusal) => {
-            body.failed(refusal);
+            body.failed(refusal, path);
             Err(refusal)
         }
     }

@@ -74,9 +74,9 @@ impl GateBody {
     }
 
     /// The gate answers instead of the model server after all.
-    pub(super) fn failed(&mut self, refusal: Refusal) {
+    pub(super) fn failed(&mut self, refusal: Refusal, path: &str) {
         if let Kind::Relayed(body) = &mut self.0 {
-            body.outcome.failed(refusal, "");
+            body.outcome.failed(refusal, path);
         }
     }
 }
@@ -90,7 +90,12 @@ impl Body for GateBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.get_mut().0 {
-            Kind::Whole(body) | Kind::Instead(body, _) => {
+            Kind::Whole(body) => {
+                Pin::new(body).poll_frame(cx).map_err(|never: Infallible| match never {})
+            }
+            Kind::Instead(body, read) => {
+                // An HTTP/2 client may leave no window for it.
+                read.flight.piece_offered.set(Some(Instant::now()));
                 Pin::new(body).poll_frame(cx).map_err(|never: Infallible| match never {})
             }
             Kind::Relayed(body) => body.poll(cx),
