@@ -28,6 +28,8 @@ pub(super) struct JudgedBody {
     /// The message that is being read, as it came.
     unjudged: Held,
     room: Room,
+    /// Whether it is counted that the call would be refused.
+    is_objected: bool,
     flight: Rc<InFlight>,
     live: Arc<Live>,
 }
@@ -47,6 +49,7 @@ impl JudgedBody {
         flight.bytes_in.set(length as u64);
         flight.uploaded.set(rest.is_none());
         flight.is_judged_by_message.set(messages.is_some());
+        let is_objected = flight.grant.borrow().would_deny().is_some();
         Self {
             pieces,
             trailers,
@@ -54,6 +57,7 @@ impl JudgedBody {
             messages,
             unjudged: Held::default(),
             room,
+            is_objected,
             flight: Rc::clone(flight),
             live: Arc::clone(live),
         }
@@ -102,6 +106,7 @@ impl JudgedBody {
                 Err(frame) => {
                     // They are the end of the body, so they may not pass a message that they cut.
                     self.rest = None;
+                    self.flight.uploaded.set(true);
                     self.trailers = frame.into_trailers().ok();
                     if let Err(refusal) = self.end() {
                         return self.refused(refusal);
@@ -127,7 +132,8 @@ impl JudgedBody {
                 Ok(Some(message)) => message.model.map_or(Named::None, Named::One),
                 Err(fault) => Named::Unclear(fault.into()),
             };
-            decide(&self.flight, &self.live, &named)?;
+            let would_deny = decide(&self.flight, &self.live, &named)?;
+            object(&self.flight, &mut self.is_objected, would_deny);
             self.pieces.extend(std::mem::take(&mut self.unjudged).into_pieces());
             if matches!(named, Named::Unclear(_)) {
                 // Nothing is enforced here, and what follows cannot be read either.
@@ -143,7 +149,8 @@ impl JudgedBody {
     fn end(&mut self) -> Result<(), Refusal> {
         let Some(messages) = self.messages.take() else { return Ok(()) };
         if let Err(fault) = messages.scan.end() {
-            decide(&self.flight, &self.live, &Named::Unclear(fault.into()))?;
+            let would_deny = decide(&self.flight, &self.live, &Named::Unclear(fault.into()))?;
+            object(&self.flight, &mut self.is_objected, would_deny);
             self.pieces.extend(std::mem::take(&mut self.unjudged).into_pieces());
         }
         Ok(())
@@ -173,8 +180,8 @@ impl JudgedBody {
 }
 
 /// Judges a message by the policy in force: what was permitted when the call began may not be any
-/// more.
-fn decide(flight: &InFlight, live: &Live, named: &Named) -> Result<(), Refusal> {
+/// more. Lets through what would be refused where nothing is enforced, and tells why.
+fn decide(flight: &InFlight, live: &Live, named: &Named) -> Result<Option<Reason>, Refusal> {
     let judged_by = &flight.namespace;
     let gate = live.gate();
     let Some(in_force) = gate.namespace_named(&judged_by.site.settings.name) else {
@@ -187,7 +194,14 @@ fn decide(flight: &InFlight, live: &Live, named: &Named) -> Result<(), Refusal> 
         live::now(),
     );
     match decision {
-        MessageDecision::Pass { .. } => Ok(()),
+        MessageDecision::Pass { would_deny } => Ok(would_deny),
         MessageDecision::Refuse(reason) => Err(Refusal::Denied(reason)),
+    }
+}
+
+/// Counts, once for a call, that it would be refused if anything were enforced.
+fn object(flight: &InFlight, is_objected: &mut bool, would_deny: Option<Reason>) {
+    if would_deny.is_some() && !std::mem::replace(is_objected, true) {
+        flight.namespace.site.metrics.decided(None, would_deny);
     }
 }

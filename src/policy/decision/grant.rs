@@ -53,6 +53,12 @@ impl Grant {
         }
     }
 
+    /// Why the request would have been refused at once if the namespace enforced its policy.
+    #[must_use]
+    pub fn would_deny(&self) -> Option<Reason> {
+        self.would_deny
+    }
+
     fn models(&self) -> impl Iterator<Item = &ModelId> {
         self.model.iter().chain(&self.further)
     }
