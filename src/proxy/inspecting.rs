@@ -12,6 +12,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
+use super::relay;
 use crate::policy::{BodyFault, BodyForm, BodyModel, Reason};
 use crate::settings::Limits;
 use crate::wire::inspect::{self, BodyReader, BodyScan, Fault, GrpcScan, Held};
@@ -152,7 +153,12 @@ struct Reading {
 
 impl Reading {
     async fn whole(mut self, mut scan: BodyScan) -> Result<(Named, HeldBody), Refusal> {
-        while let Some(piece) = self.next().await? {
+        loop {
+            let piece = match self.next().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(refusal) => return Err(self.broken_off(refusal)),
+            };
             let read = scan.feed(&piece);
             self.held.push(piece);
             if let Err(fault) = read {
@@ -165,7 +171,12 @@ impl Reading {
     }
 
     async fn first_message(mut self, mut scan: GrpcScan) -> Result<(Named, HeldBody), Refusal> {
-        while let Some(piece) = self.next().await? {
+        loop {
+            let piece = match self.next().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(refusal) => return Err(self.broken_off(refusal)),
+            };
             // The scan holds it too, and shares it: where nothing is enforced, even what cannot be
             // read goes on.
             self.held.push(piece.clone());
@@ -206,6 +217,14 @@ impl Reading {
                 },
             }
         }
+    }
+
+    /// It cannot be read on. Who did nothing wrong is let finish, so as to hear the answer.
+    fn broken_off(self, refusal: Refusal) -> Refusal {
+        if refusal == Refusal::Overloaded {
+            relay::discard(self.body);
+        }
+        refusal
     }
 
     /// All of it was read.
