@@ -5,10 +5,14 @@
 //! wire: nothing before the decision, nothing of what was refused, every byte of what was not.
 //! Nothing is asserted about time.
 
+mod budget;
+mod dialects;
 mod framing;
 mod grpc;
 mod grpc_ends;
 mod http2;
+mod lists;
+mod observed;
 mod places;
 mod slow;
 
