@@ -65,6 +65,10 @@ pub(super) async fn wait(
     match sent {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(mut error)) => {
+            if let Some(why) = flight.ended() {
+                // What ended the flight made the exchange fail in the same breath.
+                return Err(Failed { refusal: refusal_for(why), unsent: None });
+            }
             let unsent = error.take_message();
             let cause = error.error();
             let refusal = if flight.client_failed.get() {
