@@ -157,6 +157,9 @@ impl JudgedBody {
     }
 
     fn refused(&self, refusal: Refusal) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Refusal::Denied(reason) = refusal {
+            self.flight.namespace.site.metrics.decided(Some(reason), None);
+        }
         self.flight.end(Ending::Refused(refusal));
         Poll::Ready(Some(Err("a message of the call was refused".into())))
     }

@@ -129,9 +129,6 @@ impl Outcome {
 
     /// A message of a permitted gRPC call was refused.
     pub(super) fn refused_in_its_course(&mut self, refusal: Refusal) {
-        if let (Some(namespace), Refusal::Denied(reason)) = (&self.namespace, refusal) {
-            namespace.site.metrics.decided(Some(reason), None);
-        }
         self.refusal = Some(refusal);
     }
 
