@@ -10,6 +10,7 @@ mod dialects;
 mod framing;
 mod grpc;
 mod grpc_ends;
+mod held_back;
 mod http2;
 mod lists;
 mod observed;

@@ -205,6 +205,7 @@ fn a_later_message_about_another_model_ends_the_call_and_is_not_delivered() {
         ("byte by byte", both.chunks(1).collect()),
         ("with a good one after it", vec![&first, &second, &third]),
     ];
+    let mut refused = 0.0;
     for (number, (case, pieces)) in cases.iter().enumerate() {
         for answers_first in [true, false] {
             let path = numbered(STREAM, 2 * number + usize::from(answers_first));
@@ -225,6 +226,9 @@ fn a_later_message_about_another_model_ends_the_call_and_is_not_delivered() {
                 http2.data(stream, piece, false);
             }
             let answer = http2.answer(stream);
+            refused += 1.0;
+            let labels = [("result", "denied"), ("reason", "resource_not_allowed")];
+            assert_eq!(rig.gate.metric("faregate_decisions_total", &labels), refused, "{case}");
             if answers_first {
                 assert_ended(case, answer, "7", "resource_not_allowed");
                 assert_eq!(http2_reset(&mut http2, stream), Some(0), "{case}: RST_STREAM after");
