@@ -45,7 +45,6 @@ impl GateFiles {
         let GateSettings { profile, hosts, upstream, data, namespace, upstream_keys } = settings;
         let profiles: Vec<&str> = profile.split(' ').collect();
         let hosts = if hosts.is_empty() { r#"["*"]"# } else { hosts };
-        let folder = tempfile::tempdir().unwrap();
         let settings = format!(
             r#"[data]
 listen = "127.0.0.1:0"
@@ -75,7 +74,27 @@ token_name = "x-consumer-username"
 groups = "x-authenticated-groups"
 "#
         );
-        let files = Self { folder };
+        Self::with_settings(&settings)
+    }
+
+    /// What a guide of `docs/servers` has its reader write, with endpoints that are there. The gate
+    /// listens where the operating system chooses.
+    pub(crate) fn of_guide(server: &str, endpoints: &[(&str, &str)]) -> Self {
+        let guide = format!("{}/docs/servers/{server}.md", env!("CARGO_MANIFEST_DIR"));
+        let guide = fs::read_to_string(guide).unwrap();
+        let (_, block) = guide.split_once("```toml file=config/faregate.toml\n").unwrap();
+        let (settings, _) = block.split_once("\n```\n").unwrap();
+        let listeners = [("127.0.0.1:8080", "127.0.0.1:0"), ("127.0.0.1:9902", "127.0.0.1:0")];
+        let settings =
+            listeners.iter().chain(endpoints).fold(settings.to_owned(), |text, (from, to)| {
+                assert!(text.contains(&format!("{from}\"")), "{from} is not in:\n{text}");
+                text.replace(&format!("{from}\""), &format!("{to}\""))
+            });
+        Self::with_settings(&settings)
+    }
+
+    fn with_settings(settings: &str) -> Self {
+        let files = Self { folder: tempfile::tempdir().unwrap() };
         fs::write(files.settings(), settings).unwrap();
         let tokens = fs::OpenOptions::new()
             .write(true)

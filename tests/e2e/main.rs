@@ -34,6 +34,7 @@ mod grpc;
 mod hand_edits;
 mod http_clients;
 mod image_rules;
+mod kserve_grpc;
 mod mlserver;
 mod openai_clients;
 mod openapi;

@@ -1,5 +1,6 @@
 //! MLServer with a scikit-learn model behind the gate, called by Triton's official client.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -9,7 +10,7 @@ use crate::process::{RunningProcess, run};
 use crate::python::{installed_program, script, uvicorn_address};
 use crate::recording_relay::RecordingRelay;
 
-const EXPECTED: &str = "\
+pub(crate) const EXPECTED: &str = "\
 inference
 metadata
 no token
@@ -68,21 +69,45 @@ fn gate_files(upstream: &str) -> (GateFiles, serde_json::Map<String, serde_json:
 }
 
 /// MLServer with the models `iris-v1`, `iris-v2` and `fraud-v1`, all of them the iris classifier.
-struct MlServer {
-    address: String,
+pub(crate) struct MlServer {
+    /// `HOST:PORT` of REST.
+    pub(crate) address: String,
+    /// `HOST:PORT` of gRPC.
+    pub(crate) grpc_address: String,
     _process: RunningProcess,
     _models: TempDir,
+    _grpc_port: socket2::Socket,
 }
 
 impl MlServer {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let models = tempfile::tempdir().unwrap();
         let folder = models.path().join("models");
-        run("fit_iris.py", script("fit_iris.py").arg(&folder)).succeeded();
+        let (grpc_port, grpc_address) = port_to_share();
+        let mut fit = script("fit_iris.py");
+        run("fit_iris.py", fit.arg(&folder).arg(grpc_address.port().to_string())).succeeded();
         let mut mlserver = Command::new(installed_program("mlserver"));
         let process = RunningProcess::start("mlserver", mlserver.arg("start").arg(&folder));
+        let grpc = format!("gRPC server running on http://{grpc_address}");
+        process.wait_for("its gRPC server", |line| line.contains(&grpc).then_some(()));
         // The line comes after the models were loaded.
         let address = process.wait_for("its address", uvicorn_address);
-        Self { address, _process: process, _models: models }
+        Self {
+            address,
+            grpc_address: grpc_address.to_string(),
+            _process: process,
+            _models: models,
+            _grpc_port: grpc_port,
+        }
     }
+}
+
+/// A port for a server that does not tell which one it got. The socket holds it for those that
+/// share it, as gRPC servers do, and takes no connections itself: it does not listen.
+fn port_to_share() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
 }

@@ -1,4 +1,4 @@
-"""Fits the iris classifier and lays it out as MLServer wants it: ``fit_iris.py FOLDER``."""
+"""Fits the iris classifier and lays it out as MLServer wants it: ``fit_iris.py FOLDER [GRPC_PORT]``."""
 
 import json
 import pathlib
@@ -15,7 +15,7 @@ def write_json(path, value):
     path.write_text(json.dumps(value, indent=2), encoding="utf-8")
 
 
-def main(folder):
+def main(folder, grpc_port=0):
     folder = pathlib.Path(folder)
     data = load_iris()
     model = LogisticRegression(max_iter=500).fit(data.data, data.target)
@@ -31,11 +31,11 @@ def main(folder):
     server = {
         "host": "127.0.0.1",
         "http_port": 0,
-        "grpc_port": 0,
+        "grpc_port": int(grpc_port),
         "metrics_endpoint": None,
         "parallel_workers": 0,
     }
     write_json(folder / "settings.json", server)
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])
