@@ -38,6 +38,7 @@ mod kserve_grpc;
 mod mlserver;
 mod openai_clients;
 mod openapi;
+mod serving_grpc;
 mod streaming;
 mod tls;
 mod token_page;
