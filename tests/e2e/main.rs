@@ -39,6 +39,7 @@ mod mlserver;
 mod openai_clients;
 mod openapi;
 mod serving_grpc;
+mod serving_rest;
 mod streaming;
 mod tls;
 mod token_page;

@@ -139,7 +139,6 @@ fn triton_is_called_by_those_who_may() {
         ("RepositoryModelLoad", 1),
         ("ModelStreamInfer", 4),
     ];
-    // `RepositoryModelLoad` names a repository beside the model.
     assert_eq!(served.delivered(), counts(&allowed));
 }
 

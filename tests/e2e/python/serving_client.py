@@ -20,7 +20,7 @@ NO_GROUP = (grpc.StatusCode.PERMISSION_DENIED, "The token lacks the group that t
 NO_MODEL = (grpc.StatusCode.PERMISSION_DENIED, "The request names no model,")
 NO_ROUTE = (grpc.StatusCode.PERMISSION_DENIED, "No route of the namespace")
 SEVERAL_MODELS = (grpc.StatusCode.INVALID_ARGUMENT, "The request names several models:")
-COMPRESSED = (grpc.StatusCode.UNIMPLEMENTED, "The body is compressed,")
+COMPRESSED = (grpc.StatusCode.UNIMPLEMENTED, "The body names the model of this call, so it has to be sent without compression")
 TOO_LARGE = (grpc.StatusCode.RESOURCE_EXHAUSTED, "The body is too large to be read")
 
 MEGABYTE = 1 << 20
@@ -225,7 +225,7 @@ def triton(gate):
     assert answer.model_name == "iris-v1", answer
     # The name stands in field 2 here; field 1 is that of a repository.
     load = messages.RepositoryModelLoadRequest
-    gate.assert_only_for("model-management", stub.RepositoryModelLoad, load(repository_name="fraud-v1", model_name="iris-v1"),
+    gate.assert_only_for("model-management", stub.RepositoryModelLoad, load(repository_name="models", model_name="iris-v1"),
                          load(repository_name="iris-v1", model_name="fraud-v1"))
     print("one answer")
 

@@ -73,7 +73,7 @@ def main(address, tokens):
         (client.register_system_shared_memory, ("region", "/region", 64)),
         (client.unregister_system_shared_memory, ()),
         (client.get_cuda_shared_memory_status, ()),
-        (client.register_cuda_shared_memory, ("region", b"handle", 0, 64)),
+        (client.register_cuda_shared_memory, ("region", b"aGFuZGxl", 0, 64)),
         (client.unregister_cuda_shared_memory, ()),
     ]:
         call(*arguments, headers=by("administrator"))
@@ -88,7 +88,7 @@ def main(address, tokens):
     print("the repository")
 
     client.infer("iris-v1", [flower], headers=by("iris"))
-    assert_refused("UNIMPLEMENTED", "compressed", client.infer, "iris-v1", [flower] * 20, headers=by("iris"),
+    assert_refused("UNIMPLEMENTED", "without compression", client.infer, "iris-v1", [flower] * 20, headers=by("iris"),
                    compression_algorithm="gzip")
     print("compression")
     client.close()

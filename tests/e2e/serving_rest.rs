@@ -1,0 +1,91 @@
+//! The REST routes of TorchServe, TensorFlow Serving, Triton and KServe's first protocol, each once
+//! allowed and once refused for every reason there is, by the clients that people use.
+
+use std::collections::BTreeMap;
+
+use crate::gate::{Gate, GateFiles, GateSettings};
+use crate::process::run;
+use crate::python::{PythonServer, script};
+
+struct Served {
+    gate: Gate,
+    server: PythonServer,
+    tokens: BTreeMap<&'static str, String>,
+}
+
+impl Served {
+    fn behind(profiles: &str) -> Self {
+        let server = PythonServer::start_asgi("serving_app");
+        let files = GateFiles::write(&GateSettings {
+            profile: profiles,
+            upstream: &format!("http://{}", server.address),
+            ..GateSettings::default()
+        });
+        let tokens = [
+            ("iris", files.issue("iris", &["iris*"], &["model-evaluation"])),
+            ("manager", files.issue("manager", &["iris*"], &["model-management"])),
+            ("caller", files.issue("caller", &["*"], &["model-evaluation"])),
+            ("administrator", files.issue("administrator", &["*"], &["model-management"])),
+        ];
+        Self { gate: files.start(), server, tokens: tokens.into() }
+    }
+
+    /// Every route of a profile, by a table that was written apart from it.
+    fn try_every_route_of(&self, profile: &str, expected: &str) {
+        let mut routes = self.gate.files.command(&["routes", "--json"]);
+        let routes = run("faregate routes", &mut routes).succeeded().stdout;
+        let mut client = script("rest_client.py");
+        client.args([profile, &self.gate.data, &self.server.address, &self.told_tokens(), &routes]);
+        assert_eq!(run("rest_client.py", &mut client).succeeded().stdout, expected);
+        self.assert_no_secret_was_logged();
+    }
+
+    fn told_tokens(&self) -> String {
+        serde_json::to_string(&self.tokens).unwrap()
+    }
+
+    fn assert_no_secret_was_logged(&self) {
+        let log = self.gate.process.transcript();
+        assert!(self.tokens.values().all(|secret| !log.contains(secret)), "a secret in the log");
+    }
+}
+
+#[test]
+fn every_route_of_torchserve_is_open_to_those_who_may() {
+    let served = Served::behind("torchserve");
+    served.try_every_route_of("torchserve", "");
+}
+
+#[test]
+fn every_route_of_tensorflow_serving_is_open_to_those_who_may() {
+    let served = Served::behind("tensorflow-serving");
+    served.try_every_route_of("tensorflow-serving", "");
+}
+
+#[test]
+fn every_route_of_triton_is_open_to_those_who_may() {
+    let served = Served::behind(r#"kserve-v2", "triton"#);
+    served.try_every_route_of("triton", "");
+}
+
+#[test]
+fn every_route_of_kserves_first_protocol_is_open_to_those_who_may() {
+    let served = Served::behind("kserve-v1");
+    served.try_every_route_of("kserve-v1", "");
+}
+
+#[test]
+fn tritons_own_http_client_calls_what_it_may() {
+    let served = Served::behind(r#"kserve-v2", "triton"#);
+
+    let mut client = script("triton_http_client.py");
+    client.args([&served.gate.data, &served.told_tokens()]);
+    let expected = "\
+infer
+configuration and statistics
+what changes the server
+the repository and one model's trace
+";
+    assert_eq!(run("triton_http_client.py", &mut client).succeeded().stdout, expected);
+    served.assert_no_secret_was_logged();
+}
