@@ -82,7 +82,8 @@ groups = "x-authenticated-groups"
     pub(crate) fn of_guide(server: &str, endpoints: &[(&str, &str)]) -> Self {
         let guide = format!("{}/docs/servers/{server}.md", env!("CARGO_MANIFEST_DIR"));
         let guide = fs::read_to_string(guide).unwrap();
-        let (_, block) = guide.split_once("```toml file=config/faregate.toml\n").unwrap();
+        let (_, block) = guide.split_once("```toml file=config/faregate.toml").unwrap();
+        let (_, block) = block.split_once('\n').unwrap();
         let (settings, _) = block.split_once("\n```\n").unwrap();
         let listeners = [("127.0.0.1:8080", "127.0.0.1:0"), ("127.0.0.1:9902", "127.0.0.1:0")];
         let settings =

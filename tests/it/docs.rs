@@ -61,6 +61,11 @@ documents! {
     the_commands_about_refusals_work: "docs/refusals.md",
     the_commands_about_reloading_work: "docs/reload-and-drain.md",
     the_commands_about_rotation_work: "docs/rotation.md",
+    the_commands_for_kserve_work: "docs/servers/kserve.md",
+    the_commands_for_mlserver_work: "docs/servers/mlserver.md",
+    the_commands_for_tensorflow_serving_work: "docs/servers/tensorflow-serving.md",
+    the_commands_for_torchserve_work: "docs/servers/torchserve.md",
+    the_commands_for_triton_work: "docs/servers/triton.md",
     the_commands_about_settings_work: "docs/settings.md",
     the_commands_about_tls_work: "docs/tls.md",
     the_commands_about_token_files_work: "docs/token-file.md",
@@ -96,6 +101,8 @@ fn every_block_says_what_it_is_for() {
             // Read by a test of its own below.
             "yaml" => purpose.is_empty(),
             "ini" | "nginx" => purpose.is_empty(),
+            // Run by `tests/e2e`, which has the clients.
+            "python" => purpose.is_empty(),
             _ => false,
         };
         assert!(is_known, "{}: ```{}", block.place, block.info.join(" "));

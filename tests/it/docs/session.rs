@@ -12,7 +12,7 @@ use super::terminal::{Gate, Shell};
 pub(crate) const DATA: &str = "127.0.0.1:8080";
 pub(crate) const ADMIN: &str = "127.0.0.1:9901";
 pub(crate) const OPS: &str = "127.0.0.1:9902";
-const MODEL_SERVERS: [&str; 2] = ["127.0.0.1:8000", "127.0.0.1:8001"];
+const MODEL_SERVERS: [&str; 3] = ["127.0.0.1:8000", "127.0.0.1:8001", "127.0.0.1:8501"];
 
 pub(crate) struct Session {
     folder: TempDir,
