@@ -1,9 +1,14 @@
 //! LitServe with two models behind the gate, called by OpenAI's official client, Anthropic's, and
 //! `websockets`.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
 use crate::gate::{GateFiles, GateSettings};
 use crate::process::{RunningProcess, run};
-use crate::python::{PythonServer, script};
+use crate::python::{PythonServer, installed_program, script};
 use crate::recording_relay::RecordingRelay;
 
 const EXPECTED: &str = "\
@@ -124,6 +129,53 @@ fn a_realtime_connection_is_for_the_model_of_its_query() {
     tokens.assert_unknown_to(&relay);
 }
 
+/// The settings and the Python of `docs/servers/openai.md`, as they stand there.
+#[test]
+fn the_python_of_the_openai_guide_works() {
+    let llama = "meta-llama/Llama-3.1-8B-Instruct";
+    let server =
+        PythonServer::start_with("openai_server.py", &[llama, "Qwen/Qwen3-Embedding-0.6B"]);
+    let files = GateFiles::write(&GateSettings { profile: "openai", ..GateSettings::default() });
+    let blocks = fenced_blocks("docs/servers/openai.md");
+    let settings = blocks.iter().find(|(info, _)| info == "toml file=config/faregate.toml");
+    let settings = ["127.0.0.1:8080", "127.0.0.1:9901", "127.0.0.1:9902"]
+        .iter()
+        .fold(settings.unwrap().1.clone(), |text, written| text.replace(written, "127.0.0.1:0"));
+    let settings = settings.replace("127.0.0.1:8000", &server.address);
+    fs::write(files.path("faregate.toml"), settings).unwrap();
+    let token = files.issue("chat team", &[llama], &["model-evaluation"]);
+    let gate = files.start();
+
+    let mut run_so_far = 0;
+    for pair in blocks.windows(2).filter(|pair| pair[0].0 == "python client") {
+        let program = gate.files.path("example.py");
+        fs::write(&program, &pair[0].1).unwrap();
+        let mut client = Command::new(installed_program("python"));
+        client.arg(&program).env("OPENAI_BASE_URL", gate.url("/v1")).env("OPENAI_API_KEY", &token);
+        // Whatever proxy is set on this machine, the gate is not behind it.
+        client.env("NO_PROXY", "*");
+        let printed = run("the Python of the guide", &mut client).succeeded().stdout;
+
+        assert_eq!(pair[1].0, "text client", "what it prints stands below");
+        let (shown, printed): (Vec<_>, Vec<_>) =
+            (pair[1].1.lines().collect(), printed.lines().collect());
+        assert_eq!(shown.len(), printed.len(), "{printed:#?}");
+        for (shown, printed) in shown.iter().zip(&printed) {
+            assert!(shown == printed || *shown == "…", "{shown} is {printed}");
+        }
+        run_so_far += 1;
+    }
+    assert_eq!(run_so_far, 2);
+}
+
+/// What stands behind the first fence, and the text, of each block of a document.
+fn fenced_blocks(document: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
+    let fenced = text.split("\n```").skip(1).step_by(2);
+    let parts = fenced.map(|block| block.split_once('\n').unwrap());
+    parts.map(|(info, text)| (info.to_owned(), format!("{text}\n"))).collect()
+}
+
 /// Names and secrets.
 struct Tokens(Vec<(&'static str, String)>);
 
@@ -137,8 +189,7 @@ impl Tokens {
     }
 
     fn as_json(&self) -> String {
-        serde_json::to_string(&self.0.iter().cloned().collect::<std::collections::BTreeMap<_, _>>())
-            .unwrap()
+        serde_json::to_string(&self.0.iter().cloned().collect::<BTreeMap<_, _>>()).unwrap()
     }
 
     fn assert_unknown_to(&self, relay: &RecordingRelay) {

@@ -35,7 +35,12 @@ pub(crate) struct PythonServer {
 
 impl PythonServer {
     pub(crate) fn start(file: &str) -> Self {
-        let process = RunningProcess::start(file, &mut script(file));
+        Self::start_with(file, &[])
+    }
+
+    /// As [`Self::start`], with arguments.
+    pub(crate) fn start_with(file: &str, arguments: &[&str]) -> Self {
+        let process = RunningProcess::start(file, script(file).args(arguments));
         let address = process.wait_for_output("its address", |line| {
             line.strip_prefix("listening on ").map(str::to_owned)
         });

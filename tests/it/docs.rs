@@ -10,6 +10,8 @@
 //! | `sh elsewhere` | is for another machine, and not run |
 //! | `text output` | is what the commands before it print; `…` stands for any text or lines |
 //! | `text demo` | is what `faregate demo` prints |
+//! | `python client` | is run with the official client by the end-to-end tests |
+//! | `text client` | is what it prints there |
 //! | `http received` | is the last request that reached the model server |
 //! | `json log` | are lines of the gate's log |
 //! | `toml settings` | has to be right as settings, or as a part of them; `warns`: with a warning |
@@ -67,8 +69,11 @@ documents! {
     the_commands_for_torchserve_work: "docs/servers/torchserve.md",
     the_commands_for_triton_work: "docs/servers/triton.md",
     the_commands_about_settings_work: "docs/settings.md",
+    the_commands_about_openai_servers_work: "docs/servers/openai.md",
+    the_commands_about_tgi_work: "docs/servers/tgi.md",
     the_commands_about_tls_work: "docs/tls.md",
     the_commands_about_token_files_work: "docs/token-file.md",
+    the_commands_about_vllm_work: "docs/servers/vllm.md",
 }
 
 #[test]
@@ -95,7 +100,8 @@ fn every_block_says_what_it_is_for() {
         let is_known = match block.language() {
             "sh" => matches!(purpose, "run" | "serve" | "elsewhere"),
             "toml" => matches!(purpose, "settings" | "tokens") || purpose.starts_with("file="),
-            "text" => matches!(purpose, "" | "output" | "demo"),
+            "text" => matches!(purpose, "" | "output" | "demo" | "client"),
+            "python" => purpose == "client",
             "http" => matches!(purpose, "" | "received"),
             "json" => matches!(purpose, "" | "log"),
             // Read by a test of its own below.

@@ -1,4 +1,7 @@
-"""Two models behind OpenAI's API, served by LitServe: ``org/echo`` says what it is told, ``org/reverse`` backwards.
+"""Two models behind OpenAI's API, served by LitServe: ``openai_server.py [ECHO REVERSE]``.
+
+The first, ``org/echo`` unless it is told another name, says what it is told; the second, ``org/reverse``, says it
+backwards.
 
 Chat and embeddings are LitServe's own; lists, recordings, Anthropic's messages and the realtime connection are routes
 beside them. A chat whose message ends with ``waiting at HOST:PORT`` connects there, and says each further word only
@@ -9,6 +12,7 @@ import ctypes
 import os
 import signal
 import socket
+import sys
 import wave
 
 import litserve
@@ -17,17 +21,17 @@ from fastapi import File, Form, HTTPException, Request, UploadFile, WebSocket
 from litserve.specs.openai import ChatCompletionRequest
 from litserve.specs.openai_embedding import EmbeddingRequest
 
-MODELS = ["org/echo", "org/reverse"]
+MODELS = ECHO, REVERSE = sys.argv[1:] or ["org/echo", "org/reverse"]
 WAITING = "waiting at "
 
 
 def answer(model, text):
     """What the model says, word by word."""
     # A server that serves a model to those who name none: the first.
-    if (model or MODELS[0]) not in MODELS:
+    if (model or ECHO) not in MODELS:
         raise HTTPException(404, f"there is no model {model}")
     words = text.split()
-    return words[::-1] if model == "org/reverse" else words
+    return words[::-1] if model == REVERSE else words
 
 
 class Chat(litserve.LitAPI):
@@ -53,7 +57,7 @@ class Chat(litserve.LitAPI):
 
 
 class Embeddings(litserve.LitAPI):
-    """How often a text has each letter of the alphabet; ``org/reverse`` counts from its end."""
+    """How often a text has each letter of the alphabet; the second model counts from its end."""
 
     def setup(self, device):
         pass

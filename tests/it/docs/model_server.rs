@@ -1,5 +1,5 @@
 //! The model server that the docs speak of, as far as a reader can tell: it answers in the form of
-//! the Open Inference Protocol, and keeps the last request that reached it.
+//! the Open Inference Protocol, of OpenAI's API or of TGI, and keeps the last request that reached it.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -55,6 +55,15 @@ fn answer_to(request_line: &str) -> String {
             "{{\"model_name\":\"{model}\",\"outputs\":[{{\"name\":\"species\",\"shape\":[1],\
              \"datatype\":\"BYTES\",\"data\":[\"setosa\"]}}]}}\n"
         ),
+        ["v1", "models"] => "{\"object\":\"list\",\"data\":[\
+             {\"id\":\"meta-llama/Llama-3.1-8B-Instruct\",\"object\":\"model\"},\
+             {\"id\":\"Qwen/Qwen3-Embedding-0.6B\",\"object\":\"model\"},\
+             {\"id\":\"sql-v2\",\"object\":\"model\"}]}\n"
+            .into(),
+        ["v1", "chat", "completions"] => "{\"object\":\"chat.completion\",\"choices\":[{\"index\":0,\
+             \"message\":{\"role\":\"assistant\",\"content\":\"Hello.\"},\"finish_reason\":\"stop\"}]}\n"
+            .into(),
+        ["generate"] => "{\"generated_text\":\" Hello.\"}\n".into(),
         ["v2", "models", model] => format!("{{\"name\":\"{model}\",\"platform\":\"sklearn\"}}\n"),
         _ => "{}\n".into(),
     }
