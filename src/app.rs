@@ -16,9 +16,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::admin::Admin;
+use crate::forward_auth::{ForwardAuth, Judging};
 use crate::live::{Keeper, Live, Order, Site};
 use crate::proxy::Shared;
 use crate::server::admin::{self, AdminServer};
+use crate::server::forward_auth::{self, ForwardAuthServer};
 use crate::server::ops::{self, Ops};
 use crate::server::tls::{HTTP_1, HTTP_2_OR_1, TlsKeeper};
 use crate::server::worker::Workers;
@@ -111,6 +113,9 @@ fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
         (server::listen("data", fixed.data.listen)?, server::listen("ops", fixed.ops.listen)?)
     };
     let admin_listener = admin.map(|admin| admin::listen(admin.listen)).transpose()?;
+    let forward_auth = fixed.forward_auth.clone();
+    let forward_auth_listener =
+        forward_auth.as_ref().map(|auth| forward_auth::listen(auth.listen)).transpose()?;
     let open = Open {
         data: data.local_addr()?,
         ops: ops_listener.local_addr()?,
@@ -123,7 +128,14 @@ fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
         inspection_room: Arc::default(),
     });
     let workers = Workers::start(worker_count(&fixed.data), &shared, in_force.as_ref())?;
-    keeper.set_barrier(Box::new(workers.barrier()));
+    let (judging, workers_judged) = (Judging::default(), workers.barrier());
+    keeper.set_barrier(Box::new({
+        let judging = judging.clone();
+        move || {
+            workers_judged();
+            judging.wait();
+        }
+    }));
     let (orders, received_orders) = channel();
     let drain = fixed.drain;
     let in_force = admin_tls.as_ref().map(TlsKeeper::in_force);
@@ -134,6 +146,14 @@ fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
             let (live, metrics, orders) = (Arc::clone(&live), Arc::clone(&metrics), orders.clone());
             let admin = move || Admin::new(&settings, live, metrics, audit, orders);
             Some(AdminServer::start(listener, in_force, admin)?)
+        }
+        _ => None,
+    };
+    let forward_auth_server = match (forward_auth, forward_auth_listener) {
+        (Some(settings), Some(listener)) => {
+            let (live, metrics) = (Arc::clone(&live), Arc::clone(&metrics));
+            let auth = move || ForwardAuth::new(&settings, live, metrics, judging);
+            Some(ForwardAuthServer::start(listener, auth)?)
         }
         _ => None,
     };
@@ -154,6 +174,7 @@ fn start(config: &Path, on_open: impl FnOnce(&Open)) -> Result<(), StartError> {
     });
     // Changes that are under way come to their end first.
     drop(admin_server);
+    drop(forward_auth_server);
     if let Some(saver) = saver {
         saver.stop();
     }

@@ -27,6 +27,7 @@ pub mod live;
 
 // The planes.
 pub mod admin;
+pub mod forward_auth;
 pub mod proxy;
 
 // The assembly.

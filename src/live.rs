@@ -18,9 +18,11 @@ use crate::upstream::Upstream;
 use crate::wire::credential::CredentialPlaces;
 use crate::wire::headers::HeaderRules;
 
+mod asked;
 mod settle;
 mod watch;
 
+pub use asked::{Asked, Heard, Refused};
 pub use settle::{NotInForce, Order, Settlement};
 pub use watch::Watch;
 

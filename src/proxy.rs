@@ -32,11 +32,11 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use crate::live::{self, Live, NamespaceInForce, Reader};
-use crate::policy::{Inspection, Permit, Reason, Route};
+use crate::live::{self, Live, NamespaceInForce, Reader, Refused};
+use crate::policy::{Inspection, Reason, Route};
 use crate::settings::Limits;
 use crate::telemetry::metrics::Metrics;
-use crate::wire::headers::{self, Forwarded, Identity};
+use crate::wire::headers::{self, Forwarded};
 use crate::wire::refusal::Refusal;
 
 pub use client::{Busy, Client};
@@ -46,14 +46,11 @@ use inspecting::{HeldBody, Room};
 use judging::{Passage, Verdict};
 use outcome::Outcome;
 use pool::{Call, Pools};
-use refusing::{Refused, Refusing, refuse};
+use refusing::{Refusing, refuse};
 pub use relay::GateBody;
 use switch::Switch;
 use upload::OutBody;
 pub use upload::discard;
-
-/// The realm before a namespace is known.
-const REALM: &str = "faregate";
 
 /// What all workers share.
 pub struct Shared {
@@ -176,7 +173,7 @@ impl Proxy {
         let metrics = Arc::clone(&self.shared.metrics);
         let outcome =
             Outcome::new(started, client.peer, &parts, request_id.clone(), access, metrics);
-        let judging = AssertUnwindSafe(|| self.judge(&parts, started, limits.max_headers, None));
+        let judging = AssertUnwindSafe(|| self.judge(&parts, started, None));
         let judged = catch_unwind(judging).unwrap_or_else(|_| Err(Refused::internal()));
         let mut response = match judged {
             Err(refused) => {
@@ -263,7 +260,7 @@ impl Proxy {
         let overtaken = refused(Refusal::Overloaded);
         let judging = AssertUnwindSafe(|| {
             let inspected = Some((inspection, named.as_body_model()));
-            self.judge(&parts, Instant::now(), limits.max_headers, inspected)
+            self.judge(&parts, Instant::now(), inspected)
         });
         let judged = catch_unwind(judging).unwrap_or_else(|_| Err(Refused::internal()));
         let refused = match judged {
@@ -306,7 +303,9 @@ impl Proxy {
         let upgrade =
             protocol.and_then(|protocol| Some((protocol, parts.extensions.remove::<OnUpgrade>()?)));
         namespace.site.headers.clean_request(&mut parts.headers);
-        set_identity(&mut parts.headers, &namespace, &permit);
+        if let Some(identity) = namespace.identity(&permit) {
+            namespace.site.headers.set_identity(&mut parts.headers, &identity);
+        }
         let (peer, by_tls, prefix) = (client.peer, client.by_tls, prefix.as_deref());
         let forwarded = Forwarded { peer, by_tls, host: &host, prefix };
         headers::set_forwarded(&mut parts.headers, &forwarded);
@@ -382,17 +381,6 @@ struct Unread {
     inspection: Inspection,
     request_id: HeaderValue,
     outcome: Outcome,
-}
-
-fn set_identity(headers: &mut http::HeaderMap, namespace: &NamespaceInForce, permit: &Permit) {
-    let Some(token) = permit.caller() else { return };
-    let Some(token_id) = namespace.policy.token_id(token) else { return };
-    let identity = Identity {
-        token_id: token_id.as_str(),
-        token_name: namespace.policy.token_name(token),
-        groups: namespace.policy.token_groups(token),
-    };
-    namespace.site.headers.set_identity(headers, &identity);
 }
 
 /// One of `max_requests_in_flight`, given back on drop.

@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod connection;
+pub mod forward_auth;
 pub mod ops;
 pub mod tls;
 pub mod worker;

@@ -24,7 +24,7 @@ pub(super) struct Fixed {
     pub(super) data: DataListener,
     pub(super) admin: Option<AdminListener>,
     pub(super) ops: OpsListener,
-    forward_auth: Option<ForwardAuthListener>,
+    pub(super) forward_auth: Option<ForwardAuthListener>,
     pub(super) drain: Drain,
 }
 

@@ -60,6 +60,16 @@ impl Keeper {
             None => Err(NotInForce::SettingsChanged),
             Some(place) => self.settle_file(place, compiled, generation, (replaced, written_after)),
         };
+        // Another namespace may have the same file, as one for gRPC beside one for REST has.
+        for place in 0..self.files.len() {
+            let is_of_another = self
+                .files
+                .get(place)
+                .is_some_and(|own| own.store.path() == file && own.namespace != namespace);
+            if is_of_another {
+                self.follow_file(place, true);
+            }
+        }
         done(settled);
     }
 

@@ -12,7 +12,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::relay;
+use super::upload::discard;
 use crate::policy::{BodyFault, BodyForm, BodyModel, Reason};
 use crate::settings::Limits;
 use crate::wire::inspect::{self, BodyReader, BodyScan, Fault, GrpcScan, Held};
@@ -222,7 +222,7 @@ impl Reading {
     /// It cannot be read on. Who did nothing wrong is let finish, so as to hear the answer.
     fn broken_off(self, refusal: Refusal) -> Refusal {
         if refusal == Refusal::Overloaded {
-            relay::discard(self.body);
+            discard(self.body);
         }
         refusal
     }

@@ -1,8 +1,7 @@
 //! The one record that each request leaves: metrics always, a log line when it is wanted.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::HeaderValue;
@@ -10,9 +9,10 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 
 use super::milliseconds;
-use crate::live::{self, NamespaceInForce};
-use crate::policy::{Denial, ModelId, Permit, SecretUsed, TokenIndex};
+use crate::live::{self, NamespaceInForce, Refused};
+use crate::policy::{ModelId, Permit, TokenIndex};
 use crate::settings::AccessLog;
+use crate::telemetry::logging;
 use crate::telemetry::metrics::{Metrics, UpstreamError};
 use crate::wire::refusal::Refusal;
 
@@ -74,34 +74,20 @@ impl Outcome {
     }
 
     /// The request was refused by the law or before it.
-    pub(super) fn refused(
-        &mut self,
-        namespace: Option<Arc<NamespaceInForce>>,
-        refusal: Refusal,
-        denial: Option<Denial>,
-        path: &str,
-    ) {
+    pub(super) fn refused(&mut self, refused: Refused, path: &str) {
+        let Refused { refusal, namespace, denial } = refused;
         let reason = match refusal {
             Refusal::Denied(reason) => Some(reason),
             _ => None,
         };
-        match &namespace {
-            Some(namespace) => {
-                if reason.is_some() {
-                    namespace.site.metrics.decided(reason, None);
-                }
-            }
-            None => self.metrics.denied_without_namespace(reason),
-        }
         if let Some(denial) = denial {
             self.route = denial.route;
             self.token = denial.token;
             self.model = denial.model;
         }
-        if let (Some(namespace), Some(token)) = (&namespace, self.token)
-            && let Some(usage) = namespace.usage.get(token.get())
-        {
-            usage.denied.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        match &namespace {
+            Some(namespace) => namespace.count_refused(reason, self.token),
+            None => self.metrics.denied_without_namespace(reason),
         }
         self.namespace = namespace;
         self.failed(refusal, path);
@@ -109,20 +95,12 @@ impl Outcome {
 
     /// The request was permitted.
     pub(super) fn permitted(&mut self, namespace: &Arc<NamespaceInForce>, permit: &Permit) {
-        namespace.site.metrics.decided(None, permit.would_deny());
+        namespace.count_permitted(permit, live::now());
         self.would_deny = permit.would_deny().map(crate::policy::Reason::as_str);
         self.route = permit.route();
         self.token = permit.token();
         if self.access == AccessLog::All {
             self.model = permit.model().cloned();
-        }
-        if let Some(usage) = self.token.and_then(|token| namespace.usage.get(token.get())) {
-            if permit.would_deny().is_some() {
-                usage.would_deny.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            } else {
-                let by_previous = permit.secret_used() == Some(SecretUsed::Previous);
-                usage.count_allowed(live::now(), by_previous);
-            }
         }
         self.namespace = Some(Arc::clone(namespace));
     }
@@ -180,11 +158,12 @@ impl Outcome {
             }
             None => self.metrics.answered_without_namespace(code),
         }
+        let may_write = |reason| logging::may_write(reason, live::now());
         let wanted = match self.access {
             AccessLog::All => true,
             AccessLog::Denied => match (self.refusal, self.would_deny) {
-                (Some(refusal), _) => may_log(refusal.as_str()),
-                (None, Some(reason)) => may_log(reason),
+                (Some(refusal), _) => may_write(refusal.as_str()),
+                (None, Some(reason)) => may_write(reason),
                 (None, None) => false,
             },
             AccessLog::Off => false,
@@ -224,22 +203,4 @@ impl Drop for Outcome {
     fn drop(&mut self) {
         self.record();
     }
-}
-
-/// Lines per second and reason: a flood of refusals shall not become a flood of lines.
-const LINES_PER_SECOND: u32 = 10;
-
-/// Whether a line for this reason may still be written in this second.
-fn may_log(reason: &'static str) -> bool {
-    static WRITTEN: LazyLock<Mutex<HashMap<&'static str, (i64, u32)>>> =
-        LazyLock::new(Mutex::default);
-    let second = live::now().0;
-    // Poisoned only by a panic in these few lines; the counts are still good.
-    let mut written = WRITTEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let (at, count) = written.entry(reason).or_default();
-    if *at != second {
-        (*at, *count) = (second, 0);
-    }
-    *count += 1;
-    *count <= LINES_PER_SECOND
 }

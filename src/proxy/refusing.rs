@@ -6,30 +6,13 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{Response, Uri, Version};
 
+use super::Passage;
 use super::outcome::Outcome;
 use super::relay::GateBody;
-use super::{Passage, REALM};
-use crate::live::NamespaceInForce;
-use crate::policy::{Access, Denial, Dialect, Reason, Route};
+use crate::live::{NamespaceInForce, Refused};
+use crate::policy::{Dialect, Reason, Route};
 use crate::wire::headers;
 use crate::wire::refusal::{self, Circumstances, Refusal};
-
-/// A request that was refused.
-pub(super) struct Refused {
-    pub(super) refusal: Refusal,
-    pub(super) namespace: Option<Arc<NamespaceInForce>>,
-    pub(super) denial: Option<Denial>,
-}
-
-impl Refused {
-    pub(super) fn internal() -> Self {
-        Self { refusal: Refusal::Internal, namespace: None, denial: None }
-    }
-
-    pub(super) fn early(reason: Reason) -> Self {
-        Self { refusal: Refusal::Denied(reason), namespace: None, denial: None }
-    }
-}
 
 /// Answers a request that the law, or what stands before it, refused.
 pub(super) fn refuse(
@@ -38,31 +21,16 @@ pub(super) fn refuse(
     request_id: &HeaderValue,
     mut outcome: Outcome,
 ) -> Response<GateBody> {
-    let Refused { refusal, namespace, denial } = refused;
-    let rules = namespace.as_ref().map(|namespace| namespace.policy.rules());
-    let route = denial.as_ref().and_then(|denial| rules?.routes.routes().get(denial.route?));
-    let missing_group = match (refusal, route.map(Route::access)) {
-        (Refusal::Denied(Reason::GroupNotAllowed), Some(Access::Group(group))) => Some(&**group),
-        _ => None,
-    };
-    let takes_basic =
-        namespace.as_ref().is_some_and(|own| own.site.headers.credentials.takes_basic());
-    let circumstances = Circumstances {
-        realm: namespace.as_ref().map_or(REALM, |own| &own.site.settings.name),
-        dialect: route.map_or_else(Dialect::default, Route::dialect),
-        is_grpc: headers::is_grpc(&parts.headers),
-        offers_basic: takes_basic && refusal::accepts_html(&parts.headers),
-        missing_group,
-        request_id,
-        path: parts.uri.path(),
-    };
-    let mut response = refusal::answer(refusal, &circumstances);
-    if refusal == Refusal::Denied(Reason::BadTarget) && parts.version < Version::HTTP_2 {
+    let is_grpc = headers::is_grpc(&parts.headers);
+    let path = parts.uri.path();
+    let circumstances = refused.circumstances(&parts.headers, is_grpc, path, request_id);
+    let mut response = refusal::answer(refused.refusal, &circumstances);
+    if refused.refusal == Refusal::Denied(Reason::BadTarget) && parts.version < Version::HTTP_2 {
         // Where the request ends is in doubt, and so is what would be read as the next one.
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
-    outcome.refused(namespace.clone(), refusal, denial, parts.uri.path());
+    outcome.refused(refused, path);
     response.map(GateBody::whole)
 }
 

@@ -162,18 +162,22 @@ pub(super) fn forward_auth(
             }
         }
     }
-    not_served_yet(context, &table, "[forward_auth]");
+    let is_wide = |&(network, length): &(IpAddr, u8)| match network {
+        // Shorter than the prefixes of private networks, 10.0.0.0/8 and fc00::/7.
+        IpAddr::V4(_) => length < 8,
+        IpAddr::V6(_) => length < 7,
+    };
+    if !listen.ip().is_loopback() && trusted_peers.iter().any(is_wide) {
+        context.warn(
+            table.line_of("trusted_peers"),
+            "`trusted_peers` takes the word of most of the network, and `listen` in \
+             `[forward_auth]` is not of this machine alone: whoever reaches it can try out what \
+             tokens may do",
+            "name the gateways' own addresses or networks, or listen on 127.0.0.1",
+        );
+    }
     table.finish();
     Some(ForwardAuthListener { listen, trusted_peers })
-}
-
-/// What the file may say already, though nothing answers there yet.
-fn not_served_yet(context: &mut Context<'_>, table: &Table<'_>, title: &str) {
-    context.warn(
-        table.line(),
-        &format!("`{title}` is not served by this version: its listener is not opened"),
-        "remove the table, or leave it for a later version",
-    );
 }
 
 fn tls(table: &mut Table<'_>, context: &Context<'_>) -> Option<ServerTls> {

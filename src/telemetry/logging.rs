@@ -3,10 +3,12 @@
 //! Only the gate's own events are written. Libraries log whole header blocks at `trace`, and with
 //! them credentials; they have no voice here.
 
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -15,7 +17,7 @@ use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuar
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 
-use crate::policy::Problem;
+use crate::policy::{Moment, Problem};
 use crate::settings::{Level, Log, LogFormat};
 use crate::token::redact;
 
@@ -237,6 +239,24 @@ fn text_line(level: &TracingLevel, fields: Fields) -> String {
     }
     line.push('\n');
     line
+}
+
+/// Lines per second and reason: a flood of refusals shall not become a flood of lines.
+const LINES_PER_SECOND: u32 = 10;
+
+/// Whether a line for this reason may still be written in this second.
+#[must_use]
+pub fn may_write(reason: &'static str, now: Moment) -> bool {
+    static WRITTEN: LazyLock<Mutex<HashMap<&'static str, (Moment, u32)>>> =
+        LazyLock::new(Mutex::default);
+    // Poisoned only by a panic in these few lines; the counts are still good.
+    let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (at, count) = written.entry(reason).or_insert((now, 0));
+    if *at != now {
+        (*at, *count) = (now, 0);
+    }
+    *count += 1;
+    *count <= LINES_PER_SECOND
 }
 
 #[cfg(test)]

@@ -56,9 +56,32 @@ impl HeaderRules {
         })
     }
 
+    /// The names of the identity headers.
+    #[must_use]
+    pub fn identity_names(&self) -> [&HeaderName; 3] {
+        [&self.token_id, &self.token_name, &self.groups]
+    }
+
     fn is_identity(&self, name: &HeaderName) -> bool {
-        let own = [&self.token_id, &self.token_name, &self.groups];
-        own.into_iter().any(|own| name == own || is_taken_for(name, own))
+        self.identity_names().into_iter().any(|own| name == own || is_taken_for(name, own))
+    }
+
+    /// Whether a client's header is not for the model server because of what it is taken for: a
+    /// credential, an identity header, another method or path. No name with `_` is, by which
+    /// servers that know headers as variables take one for the other.
+    #[must_use]
+    pub fn is_withheld(&self, name: &HeaderName) -> bool {
+        is_override(name)
+            || self.credentials.is_credential_header(name)
+            || self.is_identity(name)
+            || name.as_str().contains('_')
+    }
+
+    /// Whether a header is one that a model server may take for an identity header under another
+    /// name, or for another method or path. Whoever cannot take it out must not let it pass.
+    #[must_use]
+    pub fn may_deceive(&self, name: &HeaderName) -> bool {
+        is_override(name) || (self.is_identity(name) && !self.identity_names().contains(&name))
     }
 
     /// Whether a trailer field of a request may pass: nothing that is a credential, says who calls,
@@ -108,10 +131,7 @@ impl HeaderRules {
                 || *name == header::CONTENT_LENGTH
                 || *name == header::EXPECT
                 || *name == header::FORWARDED
-                || is_override(name)
-                || self.credentials.is_credential_header(name)
-                || self.is_identity(name)
-                || name.as_str().contains('_')
+                || self.is_withheld(name)
                 || (name.as_str().starts_with("x-forwarded-") && *name != X_FORWARDED_FOR)
                 // The client may not take away by `Connection` what tells hosts apart.
                 || (*name != header::HOST && named.contains(name))

@@ -17,6 +17,8 @@ pub enum Refusal {
     MethodNotAllowed,
     /// More header lines than `max_headers`.
     TooManyHeaders,
+    /// A header that the gateway who asks cannot take out, and a model server may take for another.
+    UnsafeHeader,
     /// No connection to a model server could be made.
     Unreachable,
     /// No address is known for any model server.
@@ -44,6 +46,7 @@ impl Refusal {
         let others = [
             Self::MethodNotAllowed,
             Self::TooManyHeaders,
+            Self::UnsafeHeader,
             Self::Unreachable,
             Self::NoEndpoint,
             Self::UpstreamReset,
@@ -64,6 +67,7 @@ impl Refusal {
             Self::Denied(reason) => reason.as_str(),
             Self::MethodNotAllowed => "method_not_allowed",
             Self::TooManyHeaders => "too_many_headers",
+            Self::UnsafeHeader => "unsafe_header",
             Self::Unreachable => "upstream_unreachable",
             Self::NoEndpoint => "no_endpoint",
             Self::UpstreamReset => "upstream_reset",
@@ -89,6 +93,18 @@ impl Refusal {
     #[must_use]
     pub fn status(self) -> StatusCode {
         self.row().status
+    }
+
+    /// The status of gRPC, as a number.
+    #[must_use]
+    pub fn grpc_status(self) -> u16 {
+        self.row().grpc as u16
+    }
+
+    /// What the client is told in words.
+    #[must_use]
+    pub fn detail(self) -> &'static str {
+        self.row().text
     }
 
     fn row(self) -> Row {
@@ -220,6 +236,13 @@ impl Refusal {
                 Grpc::ResourceExhausted,
                 None,
                 "The request has too many header lines.",
+            ),
+            Self::UnsafeHeader => row(
+                StatusCode::BAD_REQUEST,
+                Grpc::InvalidArgument,
+                None,
+                "The request has a header that a server may take for one that only the gate sets, \
+                 or for another method or path: leave it out.",
             ),
             Self::Unreachable => row(
                 StatusCode::BAD_GATEWAY,

@@ -30,6 +30,7 @@ mod crash;
 mod demo;
 mod failing_disk;
 mod gate_failures;
+mod gateways;
 mod grpc;
 mod hand_edits;
 mod http_clients;

@@ -50,7 +50,16 @@ macro_rules! documents {
 }
 
 documents! {
-    without commands: ["ARCHITECTURE.md", "CONTRIBUTING.md"],
+    without commands: [
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "docs/forward-auth.md",
+        // `tests/e2e/gateways.rs` runs what they show.
+        "docs/gateways/caddy.md",
+        "docs/gateways/envoy.md",
+        "docs/gateways/nginx.md",
+        "docs/gateways/traefik.md"
+    ],
     the_commands_of_the_readme_work: "README.md",
     the_commands_about_the_admin_api_work: "docs/admin-api.md",
     the_commands_about_credentials_work: "docs/credentials-and-headers.md",
@@ -101,14 +110,13 @@ fn every_block_says_what_it_is_for() {
             "sh" => matches!(purpose, "run" | "serve" | "elsewhere"),
             "toml" => matches!(purpose, "settings" | "tokens") || purpose.starts_with("file="),
             "text" => matches!(purpose, "" | "output" | "demo" | "client"),
-            "python" => purpose == "client",
             "http" => matches!(purpose, "" | "received"),
             "json" => matches!(purpose, "" | "log"),
             // Read by a test of its own below.
             "yaml" => purpose.is_empty(),
-            "ini" | "nginx" => purpose.is_empty(),
+            "ini" | "nginx" | "caddyfile" => purpose.is_empty(),
             // Run by `tests/e2e`, which has the clients.
-            "python" => purpose.is_empty(),
+            "python" => matches!(purpose, "" | "client"),
             _ => false,
         };
         assert!(is_known, "{}: ```{}", block.place, block.info.join(" "));

@@ -16,6 +16,7 @@ mod credential;
 mod deadlines;
 mod docs;
 mod drain;
+mod forward_auth;
 mod framing;
 mod golden;
 mod headers;

@@ -13,7 +13,7 @@ use crate::support::tokens::{self, Token};
 
 /// Each is one way to write, or to seem to write, `/score/secret` or a path nobody mapped. They are sent with a token
 /// that may do everything, so that only their form is a reason to refuse them.
-const SECOND_SPELLINGS: &[&str] = &[
+pub(crate) const SECOND_SPELLINGS: &[&str] = &[
     // Dot segments, plain, escaped once and twice, with parameters.
     "/score/./secret",
     "/score/../score/secret",

@@ -33,12 +33,20 @@ pub enum BodyFault {
     NotAnId,
     /// It is compressed, or of a type whose reader is not the one that the places say.
     Encoded,
+    /// It is not here, or not all of it, though the request may have one.
+    Absent,
 }
 
 impl BodyFault {
     /// Every fault.
-    pub const ALL: [Self; 5] =
-        [Self::Conflict, Self::TooLarge, Self::Malformed, Self::NotAnId, Self::Encoded];
+    pub const ALL: [Self; 6] = [
+        Self::Conflict,
+        Self::TooLarge,
+        Self::Malformed,
+        Self::NotAnId,
+        Self::Encoded,
+        Self::Absent,
+    ];
 
     /// As what it is refused.
     #[must_use]
@@ -49,6 +57,7 @@ impl BodyFault {
             Self::Malformed => Reason::BadBody,
             Self::NotAnId => Reason::BadModel,
             Self::Encoded => Reason::UnsupportedEncoding,
+            Self::Absent => Reason::ModelUnresolved,
         }
     }
 }

@@ -273,6 +273,7 @@ fn model_of(
         (_, BodyModel::Unclear(BodyFault::Malformed)) => return Err(Reason::BadBody),
         (_, BodyModel::Unclear(BodyFault::NotAnId)) => return Err(Reason::BadModel),
         (_, BodyModel::Unclear(BodyFault::Encoded)) => return Err(Reason::UnsupportedEncoding),
+        (_, BodyModel::Unclear(BodyFault::Absent)) => return Err(Reason::ModelUnresolved),
         (Some(one), BodyModel::One(other)) if one != other => return Err(Reason::ModelConflict),
         (Some(one), _) => one,
         (None, BodyModel::One(other)) => other.to_owned(),

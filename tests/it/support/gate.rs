@@ -323,7 +323,7 @@ impl Gate {
         Starting::new(folder, faregate()).end()
     }
 
-    fn address_of(&self, listener: &str) -> SocketAddr {
+    pub(crate) fn address_of(&self, listener: &str) -> SocketAddr {
         self.wait_for_line(&format!("the address of the listener `{listener}`"), |line| {
             let event: serde_json::Value = serde_json::from_str(line).ok()?;
             let bound = event["message"] == "listening" && event["listener"] == listener;
