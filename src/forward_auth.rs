@@ -1,7 +1,7 @@
 //! Answers to other gateways: whether a request that came to them may go on.
 //!
-//! A gateway asks in one of two languages: by HTTP, with the request named in headers ([`http`]), or
-//! by Envoy's `ext_authz` over gRPC ([`ext_authz`]). Both become one [`question::Question`], which
+//! A gateway asks in one of two languages: by HTTP, with the request named in headers (`http`), or
+//! by Envoy's `ext_authz` over gRPC (`ext_authz`). Both become one `Question`, which
 //! is judged by the same law and for the same reasons as a request on the data plane. What differs
 //! is who forwards: the gateway does, so what the gate cannot do on the way (cut down lists, end
 //! running answers) it does not promise, and what a gateway could get wrong it refuses.

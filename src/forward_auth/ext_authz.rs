@@ -168,12 +168,13 @@ fn read(
     Ok((Question { method, uri, headers, client, can_remove_headers: true }, body))
 }
 
-/// Whether a body is as long as the request says. Envoy's own word for it is read beside.
+/// Whether Envoy says that it is the whole body, and it is as long as the request says.
 fn is_whole(headers: &HeaderMap, body: &Bytes) -> bool {
     let is_its_length = |line: &HeaderValue| {
         line.to_str().is_ok_and(|line| line.parse::<usize>().is_ok_and(|it| it == body.len()))
     };
-    headers.get_all(header::CONTENT_LENGTH).iter().all(is_its_length)
+    headers.get(question::PARTIAL_BODY).is_some_and(|partial| partial == "false")
+        && headers.get_all(header::CONTENT_LENGTH).iter().all(is_its_length)
 }
 
 /// The header lines of the request: as they came with `encode_raw_headers`, else lines of one name

@@ -21,7 +21,7 @@ use crate::wire::inspect::{self, BodyReader, Fault};
 use crate::wire::refusal::Refusal;
 
 /// By this header Envoy tells whether it sent less than the whole body.
-const PARTIAL_BODY: HeaderName = HeaderName::from_static("x-envoy-auth-partial-body");
+pub(super) const PARTIAL_BODY: HeaderName = HeaderName::from_static("x-envoy-auth-partial-body");
 
 /// The most models that the messages of one gRPC call may name.
 const MAX_MODELS: usize = 64;

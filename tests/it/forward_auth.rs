@@ -150,6 +150,7 @@ fn kept_connections_of_gateways_do_not_hold_up_the_end() {
     // One that never says what it speaks.
     let silent = Client::to(asked.address);
     asked.rig.gate.signal("TERM");
+    envoy.wait_until_closed();
     assert!(asked.rig.gate.wait_for_end().success());
     drop((kept, envoy, silent));
 }

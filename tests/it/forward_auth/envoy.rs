@@ -276,6 +276,11 @@ impl Connection {
         Told::read(&message.body[5..])
     }
 
+    /// Reads, and answers as a careful peer does, until the gate ends the connection.
+    pub(crate) fn wait_until_closed(&mut self) {
+        self.0.wait_until_closed();
+    }
+
     /// Sends a message as a question, with further headers.
     pub(crate) fn send(&mut self, message: &[u8], more: &[(&str, &[u8])]) -> Message {
         let head: &[(&str, &[u8])] = &[

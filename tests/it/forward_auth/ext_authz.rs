@@ -271,6 +271,7 @@ fn a_body_is_judged_when_envoy_sends_all_of_it() {
         ("cut", chat().with("x-envoy-auth-partial-body", "true").field(12, own), 403, "model_unresolved"),
         ("cut and not", chat().with("x-envoy-auth-partial-body", "true").body(own), 403, "model_unresolved"),
         ("shorter than it says", chat().with("content-length", "1000").body(own), 403, "model_unresolved"),
+        ("not told to be whole", chat().field(12, own), 403, "model_unresolved"),
         ("missing", chat(), 403, "model_unresolved"),
         ("missing and whole", chat().with("x-envoy-auth-partial-body", "false"), 403, "model_unresolved"),
         // Envoy replaces what is no UTF-8 in it: it may not be what is forwarded.

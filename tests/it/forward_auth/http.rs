@@ -29,14 +29,14 @@ fn expected(way: &str, status: u16) -> u16 {
     }
 }
 
-/// Method, target, token, status, reason.
-type Outcome = (&'static str, &'static str, Option<&'static str>, u16, Option<&'static str>);
+/// Method, target, token; status and reason.
+type Row = (&'static str, &'static str, Option<&'static str>, u16, Option<&'static str>);
 
 #[test]
 fn every_outcome_is_told_as_on_the_data_plane() {
     let asked = Asked::standard();
     #[rustfmt::skip]
-    let table: &[Outcome] = &[
+    let table: &[Row] = &[
         ("GET", "/score/allowed", Some("eval"), 200, None),
         ("POST", "/score/pre-1?a=b", Some("eval"), 200, None),
         ("HEAD", "/score/allowed", Some("eval"), 200, None),
