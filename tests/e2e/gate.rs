@@ -8,6 +8,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::process::{RunningProcess, run};
+use crate::python::installed_program;
 
 /// The binary that cargo built beside this test.
 pub(crate) fn faregate() -> Command {
@@ -80,8 +81,7 @@ groups = "x-authenticated-groups"
     /// What a guide of `docs/servers` has its reader write, with endpoints that are there. The gate
     /// listens where the operating system chooses.
     pub(crate) fn of_guide(server: &str, endpoints: &[(&str, &str)]) -> Self {
-        let guide = format!("{}/docs/servers/{server}.md", env!("CARGO_MANIFEST_DIR"));
-        let guide = fs::read_to_string(guide).unwrap();
+        let guide = guide(server);
         let (_, block) = guide.split_once("```toml file=config/faregate.toml").unwrap();
         let (_, block) = block.split_once('\n').unwrap();
         let (settings, _) = block.split_once("\n```\n").unwrap();
@@ -172,6 +172,12 @@ groups = "x-authenticated-groups"
     }
 }
 
+/// A guide of `docs/servers`.
+fn guide(server: &str) -> String {
+    let file = format!("{}/docs/servers/{server}.md", env!("CARGO_MANIFEST_DIR"));
+    fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
 /// A gate that serves.
 pub(crate) struct Gate {
     pub(crate) process: RunningProcess,
@@ -183,6 +189,24 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
+    /// What the Python programs of a guide of `docs/servers` print, one after the other, run with
+    /// this gate and a token.
+    pub(crate) fn run_programs_of_guide(&self, server: &str, token: &str) -> Vec<String> {
+        let guide = guide(server);
+        let programs = guide.split("\n```python\n").skip(1);
+        programs
+            .map(|block| {
+                let (program, _) = block.split_once("\n```\n").unwrap();
+                assert!(program.contains("127.0.0.1:8080"), "it calls no gate:\n{program}");
+                let mut python = Command::new(installed_program("python"));
+                python.arg("-c").arg(program.replace("127.0.0.1:8080", &self.data));
+                // Nothing between the program and the gate.
+                python.env("TOKEN", token).env("no_proxy", "*").env("NO_PROXY", "*");
+                run("a program of a guide", &mut python).succeeded().stdout
+            })
+            .collect()
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.data)
     }

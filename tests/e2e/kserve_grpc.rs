@@ -53,6 +53,8 @@ fn mlserver_is_called_by_grpc_by_those_who_may() {
         let client = run(client, script(client).args([&gate.data, &told])).succeeded();
         assert_eq!(client.stdout, expected);
     }
+    // What the guide has its reader write, by HTTP and by gRPC.
+    assert_eq!(gate.run_programs_of_guide("mlserver", &tokens["iris"]), ["[[0]]\n", "[[0]]\n"]);
 
     let requests = grpc.http2_requests();
     let count = |method: &str| {

@@ -130,14 +130,21 @@ compressed and large messages
 fn triton_is_called_by_those_who_may() {
     let served = Served::as_in_guide("triton", &["127.0.0.1:8001"]);
 
-    served.call("serving_client.py", &["triton"], "one answer\nModelStreamInfer\n");
+    let expected = "\
+one answer
+large messages
+ModelStreamInfer
+";
+    served.call("serving_client.py", &["triton"], expected);
+    let programs = served.gate.run_programs_of_guide("triton", &served.tokens["iris"]);
+    assert_eq!(programs, ["True\niris-v1\niris-v2\n"]);
 
     let allowed = [
-        ("ServerLive", 1),
+        ("ServerLive", 2),
         ("ModelReady", 1),
-        ("ModelInfer", 1),
+        ("ModelInfer", 3),
         ("RepositoryModelLoad", 1),
-        ("ModelStreamInfer", 4),
+        ("ModelStreamInfer", 5),
     ];
     assert_eq!(served.delivered(), counts(&allowed));
 }

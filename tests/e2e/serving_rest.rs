@@ -74,6 +74,46 @@ fn every_route_of_kserves_first_protocol_is_open_to_those_who_may() {
     served.try_every_route_of("kserve-v1", "5 routes, 8 with each method\n");
 }
 
+/// The settings and the programs of the guides.
+#[test]
+fn the_guides_lead_to_a_gate_that_serves() {
+    let server = PythonServer::start_asgi("serving_app");
+    let nobody = "127.0.0.1:9";
+    for (guide, rest, grpc, path) in [
+        (
+            "kserve",
+            &["127.0.0.1:8000", "127.0.0.1:8001"][..],
+            &[][..],
+            "/v1/models/iris-v1:predict",
+        ),
+        (
+            "torchserve",
+            &["127.0.0.1:8000"],
+            &["127.0.0.1:7070", "127.0.0.1:7071"],
+            "/predictions/iris-v1",
+        ),
+        (
+            "tensorflow-serving",
+            &["127.0.0.1:8501"],
+            &["127.0.0.1:8500"],
+            "/v1/models/iris-v1:predict",
+        ),
+    ] {
+        let rest = rest.iter().map(|endpoint| (*endpoint, server.address.as_str()));
+        let endpoints = rest.chain(grpc.iter().map(|endpoint| (*endpoint, nobody)));
+        let files = GateFiles::of_guide(guide, &endpoints.collect::<Vec<_>>());
+        run("faregate check", &mut files.command(&["check"])).succeeded();
+        let token = files.issue("team", &["iris*"], &["model-evaluation"]);
+        let gate = files.start();
+
+        let printed = gate.run_programs_of_guide(guide, &token);
+        assert_eq!(printed.len(), 1, "{guide}");
+        assert!(printed[0].contains(&format!("'target': '{path}'")), "{guide}: {printed:?}");
+        assert!(printed[0].contains("'x-consumer-username': 'team'"), "{guide}: {printed:?}");
+        assert!(!printed[0].contains(&token), "{guide}: the server got the token");
+    }
+}
+
 #[test]
 fn tritons_own_http_client_calls_what_it_may() {
     let served = Served::behind(r#"kserve-v2", "triton"#);

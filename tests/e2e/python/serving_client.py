@@ -229,6 +229,15 @@ def triton(gate):
                          load(repository_name="iris-v1", model_name="fraud-v1"))
     print("one answer")
 
+    # The guide raises `inspect_body_bytes` to 32 MiB.
+    for size, passes in [(20 * MEGABYTE, True), (32 * MEGABYTE, False)]:
+        image = messages.ModelInferRequest(model_name="iris-v1", raw_input_contents=[b"i" * size])
+        if passes:
+            assert stub.ModelInfer(image, metadata=gate.by("iris")).model_name == "iris-v1"
+        else:
+            gate.assert_refused(TOO_LARGE, stub.ModelInfer, image, metadata=gate.by("iris"))
+    print("large messages")
+
     converse(gate, stub.ModelStreamInfer, request, lambda answer: answer.infer_response.model_name)
     print("ModelStreamInfer")
 
