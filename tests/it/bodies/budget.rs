@@ -2,8 +2,8 @@
 
 use super::grpc::{AS_GRPC, INFER, STREAM, framed, infer, text};
 use super::{
-    AS_JSON, CHAT, chunked, connect, heard_to_go_on, json, open, rig, rig_before, rig_before_h2c,
-    rig_with,
+    AS_JSON, CHAT, chunk, chunked, chunked_head, connect, heard_to_go_on, json, open, rig,
+    rig_before, rig_before_h2c, rig_with,
 };
 use crate::support::eventually;
 use crate::support::h2c_server::H2cServer;
@@ -55,6 +55,48 @@ fn the_limit_of_a_body_is_the_last_byte_that_passes() {
     rig.finish(passed + 1);
 }
 
+/// Nobody waits for the end of what is too large already.
+#[test]
+fn a_body_without_end_is_refused_at_the_limit() {
+    let rig = rig("inspect_body_bytes = \"1KiB\"\n");
+    let body = body_of("allowed", 1025);
+    let mut client = rig.connect();
+    client.send([chunked_head(&json(CHAT, "")), chunk(body.as_bytes())].concat());
+    let answer = client.response();
+    assert_eq!((answer.status, answer.reason()), (413, Some("body_too_large")));
+    let mut http2 = connect(&rig);
+    let stream = open(&mut http2, CHAT, "eval", AS_JSON);
+    http2.data(stream, body.as_bytes(), false);
+    let answer = http2.answer(stream).response();
+    assert_eq!((answer.status(), answer.reason()), (413, Some("body_too_large")));
+    // Nor of what is wrong already.
+    let stream = open(&mut http2, CHAT, "eval", AS_JSON);
+    http2.data(stream, b"{]", false);
+    let answer = http2.answer(stream).response();
+    assert_eq!((answer.status(), answer.reason()), (400, Some("bad_body")));
+    rig.finish(0);
+}
+
+/// A body that is read counts as a request in flight.
+#[test]
+fn bodies_under_way_are_requests_under_way() {
+    let rig = rig("max_requests_in_flight = 1\n");
+    let body = body_of("allowed", 100);
+    let mut held = heard_to_go_on(&rig, &json(CHAT, &body));
+    let mut client = rig.connect();
+    for _ in 0..2 {
+        let response = client.ask(&json(CHAT, &body));
+        assert_eq!((response.status, response.reason()), (503, Some("overloaded")));
+    }
+    held.send(&body);
+    assert_eq!(held.response().status, 200);
+    eventually("there is a place again", || {
+        let response = client.ask(&json(CHAT, &body));
+        (response.status == 200).then_some(())
+    });
+    rig.finish(2);
+}
+
 const ROOM: &str = "inspect_body_bytes = \"4KiB\"\ninspect_total_bytes = \"4KiB\"\n";
 
 /// Asks until all of the room is free again: this body needs every byte of it.
@@ -66,8 +108,8 @@ fn wait_for_all_room(case: &str, rig: &Rig) {
                 assert_eq!(response.reason(), Some("overloaded"), "{case}: {response:?}");
                 None
             }
-            _ => {
-                assert_eq!(response.status, 200, "{case}: {response:?}");
+            status => {
+                assert_eq!(status, 200, "{case}: {response:?}");
                 Some(())
             }
         }
@@ -92,7 +134,7 @@ fn holding(rig: &Rig, body: &str) -> Client {
     client
 }
 
-/// How a body comes to its end.
+/// How a client goes on that has sent all but the last byte of this body.
 type Ending = fn(Client, &str);
 
 #[test]
