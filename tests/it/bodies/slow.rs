@@ -60,8 +60,10 @@ fn a_gate_that_stops_waits_for_a_body_under_way() {
     rig.gate.signal("TERM");
     eventually("it takes no more", || (rig.gate.ops_get("/readyz").status == 503).then_some(()));
     client.send(&BODY[5..]);
+    // Whether the answer says `close` depends on whether its worker has heard of the end already; the
+    // connection ends with it either way.
     let answer = client.response();
-    assert_eq!((answer.status, answer.field("connection")), (200, Some("close")), "{answer:?}");
+    assert_eq!(answer.status, 200, "{answer:?}");
     client.assert_closes();
     assert!(rig.gate.wait_for_end().success());
     assert_eq!(rig.server.requests().len(), 1);
