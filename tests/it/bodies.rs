@@ -19,6 +19,7 @@ mod slow;
 
 use faregate::policy::profile;
 
+use crate::support::eventually;
 use crate::support::gate::{OWN_ROUTES, Settings};
 use crate::support::h2c_server::H2cServer;
 use crate::support::http1::{Client, Request, find, post};
@@ -109,6 +110,27 @@ fn heard_to_go_on(rig: &Rig, request: &Request) -> Client {
     client.send(&bytes[..end]);
     assert_eq!(client.response_head().0, 100);
     client
+}
+
+/// Makes somebody hold of the room, and waits until they do. Who looks for room takes of it too, so
+/// it may be the holder who finds none: then there is another. `make` starts a holder, who is not
+/// answered while they hold; `lacks_room` says whether another finds none.
+fn held_by(mut make: impl FnMut() -> Client, lacks_room: impl Fn() -> bool) -> Client {
+    let mut holder = make();
+    eventually("there is less room", || {
+        if lacks_room() {
+            return Some(());
+        }
+        let socket = holder.connection.socket();
+        socket.set_nonblocking(true).unwrap();
+        let is_answered = socket.peek(&mut [0]).is_ok();
+        socket.set_nonblocking(false).unwrap();
+        if is_answered {
+            holder = make();
+        }
+        None
+    });
+    holder
 }
 
 fn connect(rig: &Rig) -> Http2 {

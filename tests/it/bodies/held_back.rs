@@ -6,7 +6,9 @@ use std::net::TcpListener;
 use super::grpc::{
     AS_GRPC, STREAM, assert_ended, assert_refused, framed, infer, numbered, succeed, text,
 };
-use super::{AS_JSON, CHAT, chunk, chunked_head, connect, json, open, rig_before_h2c, rig_with};
+use super::{
+    AS_JSON, CHAT, chunk, chunked_head, connect, held_by, json, open, rig_before_h2c, rig_with,
+};
 use crate::support::eventually;
 use crate::support::h2c_server::H2cServer;
 use crate::support::http1::{find, only, post};
@@ -62,13 +64,15 @@ fn what_a_stalled_server_does_not_take_is_not_held_for_nobody() {
             settings.namespaces[0].endpoints = vec![format!("h2c://{stalled}")];
             settings.namespaces[0].upstream = format!("response_timeout = \"{timeout}\"\n");
         });
-        let mut client = rig.connect();
-        client.send(json(CHAT, large("allowed")).bytes());
+        let start = || {
+            let mut client = rig.connect();
+            client.send(json(CHAT, large("allowed")).bytes());
+            client
+        };
         if case == "goes" {
-            eventually("it is held", || (!has_room(&rig)).then_some(()));
-            client.connection.reset();
+            held_by(start, || !has_room(&rig)).connection.reset();
         } else {
-            assert_eq!(client.response().status, 504);
+            assert_eq!(start().response().status, 504);
         }
         eventually(&format!("there is room again: the client {case}"), || {
             has_room(&rig).then_some(())

@@ -5,6 +5,7 @@ use super::{AS_JSON, CHAT, connect, heard_to_go_on, json, open, rig, rig_before_
 use crate::support::eventually;
 use crate::support::h2c_server::H2cServer;
 use crate::support::http1::get;
+use crate::support::model_server::CANNED_BODY;
 
 const BODY: &str = r#"{"model":"allowed"}"#;
 
@@ -63,7 +64,7 @@ fn a_gate_that_stops_waits_for_a_body_under_way() {
     // Whether the answer says `close` depends on whether its worker has heard of the end already; the
     // connection ends with it either way.
     let answer = client.response();
-    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!((answer.status, answer.text().as_str()), (200, CANNED_BODY), "{answer:?}");
     client.assert_closes();
     assert!(rig.gate.wait_for_end().success());
     assert_eq!(rig.server.requests().len(), 1);
