@@ -193,7 +193,7 @@ impl Gate {
     /// this gate and a token.
     pub(crate) fn run_programs_of_guide(&self, server: &str, token: &str) -> Vec<String> {
         let guide = guide(server);
-        let programs = guide.split("\n```python\n").skip(1);
+        let programs = guide.split("\n```python client\n").skip(1);
         programs
             .map(|block| {
                 let (program, _) = block.split_once("\n```\n").unwrap();

@@ -64,7 +64,7 @@ fn every_route_of_tensorflow_serving_is_open_to_those_who_may() {
 
 #[test]
 fn every_route_of_triton_is_open_to_those_who_may() {
-    let served = Served::behind(r#"kserve-v2", "triton"#);
+    let served = Served::behind("kserve-v2 triton");
     served.try_every_route_of("triton", "15 routes, 37 with each method\n");
 }
 
@@ -116,7 +116,7 @@ fn the_guides_lead_to_a_gate_that_serves() {
 
 #[test]
 fn tritons_own_http_client_calls_what_it_may() {
-    let served = Served::behind(r#"kserve-v2", "triton"#);
+    let served = Served::behind("kserve-v2 triton");
 
     let mut client = script("triton_http_client.py");
     client.args([&served.gate.data, &served.told_tokens()]);
