@@ -253,7 +253,7 @@ impl Setup {
     fn of(program: &Program<'_>, namespace: &str) -> Self {
         let server = ModelServer::start();
         let files = GateFiles::write(&GateSettings {
-            profile: "kserve-v2\", \"openai",
+            profile: "kserve-v2 openai",
             upstream: &format!("http://{}", server.address),
             data: "\n[forward_auth]\nlisten = \"127.0.0.1:0\"",
             namespace,
