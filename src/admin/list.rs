@@ -135,6 +135,7 @@ impl Query {
                 "sort" => parsed.sort_by(&value)?,
                 "cursor" if value.is_empty() => {}
                 "cursor" => parsed.cursor = Some(Cursor::decoded(&value)?),
+                "limit" if value.is_empty() => {}
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
                     let expected = format!("write a number from 1 to {MAX_LIMIT}");

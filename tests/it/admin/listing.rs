@@ -242,6 +242,10 @@ fn a_wrong_parameter_is_named() {
         let response = desk.get(&format!("{TOKENS}?{query}"));
         assert_eq!((response.status, &response.json()["field"]), (422, &json!(field)), "{query}");
     }
+    // What is left empty, as a form sends it, asks for nothing.
+    let all = desk.get(TOKENS).json();
+    let empty = desk.get(&format!("{TOKENS}?q=&group=&state=&sort=&cursor=&limit="));
+    assert_eq!((empty.status, empty.json()), (200, all));
     // A cursor is one of a certain order.
     let cursor = text(&desk.get(&format!("{TOKENS}?limit=1&sort=name")).json()["next_cursor"]);
     for sort in ["", "&sort=-name", "&sort=id"] {
