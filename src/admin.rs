@@ -206,7 +206,7 @@ impl Admin {
             Found::Nothing | Found::OtherMethod(_) if !parts.uri.path().starts_with("/api/") => {
                 None
             }
-            _ => Some(self.authenticated(peer, &parts, request_id)?),
+            _ => Some(self.authenticated(peer, &parts, request_id).await?),
         };
         if key.is_some() {
             *action = NO_CALL;
@@ -325,7 +325,7 @@ impl Admin {
     }
 
     /// The key of a request, if it opens any namespace.
-    fn authenticated<'p>(
+    async fn authenticated<'p>(
         &self,
         peer: IpAddr,
         parts: &'p Parts,
@@ -356,7 +356,7 @@ impl Admin {
             return Ok(key);
         }
         self.throttle.borrow_mut().failed(peer, now);
-        self.audit.note(&AuditEntry {
+        let entry = AuditEntry {
             administrator: None,
             address: peer,
             action: "authenticate",
@@ -365,7 +365,8 @@ impl Admin {
             changed_fields: &[],
             request_id,
             outcome: "refused_key",
-        });
+        };
+        self.audit.record(&entry).await;
         Err(wrong_key())
     }
 

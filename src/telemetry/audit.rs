@@ -154,14 +154,14 @@ impl Audit {
 /// Writes audit lines on a thread of its own: a disk that hangs, or a standard error that nobody
 /// reads, holds up who waits for a line, and nobody else.
 pub struct AuditWriter {
-    lines: SyncSender<(String, Option<oneshot::Sender<()>>)>,
+    lines: SyncSender<(String, oneshot::Sender<()>)>,
     is_full: AtomicBool,
 }
 
 /// So many lines may wait to be written; beyond, they are lost, and that is told.
 const MAX_WAITING: usize = 1024;
 
-/// How long a change waits for its line. It has happened whether the line is written or not.
+/// How long an answer waits for its line. What it tells of has happened whether it is written or not.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl AuditWriter {
@@ -170,14 +170,12 @@ impl AuditWriter {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(audit: Audit) -> io::Result<Self> {
-        let (lines, waiting) = sync_channel::<(String, Option<oneshot::Sender<()>>)>(MAX_WAITING);
+        let (lines, waiting) = sync_channel::<(String, oneshot::Sender<()>)>(MAX_WAITING);
         std::thread::Builder::new().name("audit".into()).spawn(move || {
             for (line, written) in waiting {
                 audit.write(&line);
-                if let Some(written) = written {
-                    // Who waited may have gone.
-                    let _ = written.send(());
-                }
+                // Who waited may have gone.
+                let _ = written.send(());
             }
         })?;
         Ok(Self { lines, is_full: false.into() })
@@ -186,19 +184,14 @@ impl AuditWriter {
     /// Has a line written, and waits until it is, or some seconds.
     pub async fn record(&self, entry: &AuditEntry<'_>) {
         let (written, is_written) = oneshot::channel();
-        self.send(line(entry), Some(written));
+        self.send(line(entry), written);
         let waiting = tokio::time::timeout(PATIENCE, is_written);
         if matches!(waiting.await, Err(_) | Ok(Err(_))) {
             tracing::error!("an audit line was not written in time");
         }
     }
 
-    /// Has a line written, and waits for nothing.
-    pub fn note(&self, entry: &AuditEntry<'_>) {
-        self.send(line(entry), None);
-    }
-
-    fn send(&self, line: String, written: Option<oneshot::Sender<()>>) {
+    fn send(&self, line: String, written: oneshot::Sender<()>) {
         match self.lines.try_send((line, written)) {
             Ok(()) => self.is_full.store(false, Ordering::Relaxed),
             Err(_) => {
