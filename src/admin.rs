@@ -172,9 +172,8 @@ impl Admin {
     #[must_use]
     pub fn failed(&self) -> Response<Body> {
         let request_id = headers::request_id(&http::HeaderMap::new());
-        let detail = "Something went wrong here, and the log says what.";
-        let refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", detail);
-        let mut response = refusal.into_response("", request_id.to_str().unwrap_or_default());
+        let request = request_id.to_str().unwrap_or_default();
+        let mut response = Refusal::internal().into_response("", request);
         response::set_headers_of_all(&mut response, &request_id);
         self.metrics.admin_answered(WITHOUT_KEY, 500);
         response
@@ -316,11 +315,7 @@ impl Admin {
         });
         work.await.map_err(|_| {
             tracing::error!("a call of the admin API panicked");
-            Refusal::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal_error",
-                "Something went wrong here, and the log says what.",
-            )
+            Refusal::internal()
         })
     }
 

@@ -68,18 +68,10 @@ pub(super) fn entropy() -> Result<Entropy, Refusal> {
     for bytes in [entropy.secret.as_mut_slice(), entropy.id.as_mut_slice()] {
         getrandom::fill(bytes).map_err(|error| {
             tracing::error!(%error, "the system gives no random bytes");
-            internal()
+            Refusal::internal()
         })?;
     }
     Ok(entropy)
-}
-
-fn internal() -> Refusal {
-    Refusal::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "internal_error",
-        "Something went wrong here, and the log says what.",
-    )
 }
 
 impl Admin {
@@ -129,7 +121,7 @@ impl Admin {
             Ok(Err(error)) => return Err(refused(&error, seen.is_some())),
             Err(_) => {
                 tracing::error!("a change of a token file panicked");
-                return Err(internal());
+                return Err(Refusal::internal());
             }
         };
         match written {
@@ -158,7 +150,7 @@ impl Admin {
                 (entry.id.value, Some(entry.hash.value))
             }
             Edit::RemoveToken(id) => (id, None),
-            Edit::AddAdmin(_) | Edit::RemoveAdmin(_) => return Err(internal()),
+            Edit::AddAdmin(_) | Edit::RemoveAdmin(_) => return Err(Refusal::internal()),
         };
         // What was made here stands on no line of the file.
         let made = compiled.warnings.iter().filter(|warning| warning.line == Some(0));
@@ -175,7 +167,7 @@ impl Admin {
             done: Box::new(move |result| drop(done.send(result))),
         }));
         if self.orders.send(order).is_err() {
-            return Err(internal());
+            return Err(Refusal::internal());
         }
         match settled.await {
             // Somebody may have put an old text back in between, which is in force then.
@@ -187,7 +179,7 @@ impl Admin {
                 Ok(Changed { secret, token_id, generation, warnings })
             }
             Ok(Err(error)) => Err(not_in_force(&error)),
-            Err(_) => Err(internal()),
+            Err(_) => Err(Refusal::internal()),
         }
     }
 }
@@ -226,7 +218,7 @@ fn refused(error: &StoreError, is_conditional: bool) -> Refusal {
             return Refusal::of_field("grace_period", error.to_string());
         }
         StoreError::Amend(AmendError::NoSuchAdmin(_)) => return super::wrong_key(),
-        StoreError::Amend(AmendError::AdminExists(_)) => return internal(),
+        StoreError::Amend(AmendError::AdminExists(_)) => return Refusal::internal(),
         StoreError::Refused(problems) => return Refusal::of_problems(problems.clone()),
         StoreError::Changed { .. } if is_conditional => StatusCode::PRECONDITION_FAILED,
         StoreError::Changed { .. } => StatusCode::CONFLICT,

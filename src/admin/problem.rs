@@ -116,6 +116,15 @@ impl Refusal {
         Self { status, reason, is_written: false, told: Box::new(told) }
     }
 
+    /// A fault of the gate itself; the log has to say which.
+    pub(super) fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            "Something went wrong here, and the log says what.",
+        )
+    }
+
     /// The request cannot be read.
     pub(super) fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
