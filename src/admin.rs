@@ -270,13 +270,7 @@ impl Admin {
             None => bytes::Bytes::new(),
         };
         // The key may have been taken away while the body came.
-        let key = guard::key(&call.parts.headers)?;
-        let name = &administrator.namespace.site.settings.name;
-        let still = match key {
-            Key::Presented(key) => self.administrator(key, name),
-            Key::Missing => None,
-        };
-        let administrator = still.ok_or_else(wrong_key)?;
+        let administrator = self.still_administrator(&call, &administrator)?;
         if call.operation == Operation::Explain {
             return namespaces::explain(&administrator.namespace, &body);
         }
@@ -287,7 +281,11 @@ impl Admin {
         let asked = Asked { administrator: *call.key.blake3.bytes(), path, key };
         let answer = self.replays.borrow_mut().enter(asked, Instant::now());
         match Turn::take(answer, &body).await? {
-            Ok(answered_before) => Ok(answered_before),
+            Ok(answered_before) => {
+                // Or while the first answer was waited for.
+                self.still_administrator(&call, &administrator)?;
+                Ok(answered_before)
+            }
             Err(turn) => self.carried_out(call, administrator, body, Some(turn)).await,
         }
     }
@@ -370,6 +368,19 @@ impl Admin {
         let namespace = Arc::clone(gate.namespace_named(namespace)?);
         let name = administrator_of(&namespace, key)?.to_owned();
         Some(Administrator { name, namespace })
+    }
+
+    /// Who asks, by the policy in force now.
+    fn still_administrator(
+        &self,
+        call: &Call,
+        before: &Administrator,
+    ) -> Result<Administrator, Refusal> {
+        let still = match guard::key(&call.parts.headers)? {
+            Key::Presented(key) => self.administrator(key, &before.namespace.site.settings.name),
+            Key::Missing => None,
+        };
+        still.ok_or_else(wrong_key)
     }
 
     fn turn_of(&self, namespace: &str) -> Rc<Mutex<()>> {
